@@ -1,0 +1,2 @@
+//! The TCP core.
+#![cfg_attr(not(test), no_std)]
