@@ -54,17 +54,8 @@ fn cargo(root: &Path, toolchain: &Toolchain, linker: &Path, features: &str) -> C
         // environment of the outer one it would make cargo rebuild every crate.
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain, linker))
-        .args([
-            "build",
-            "--locked",
-            "--quiet",
-            "--package",
-            "agent-ebpf",
-            "--bin",
-            "probe",
-            "--features",
-            features,
-        ])
+        .args(["build", "--locked", "--quiet"])
+        .args(["--package", "agent-ebpf", "--bin", "probe", "--features", features])
         .args(["--profile", "bpf", "--target", TARGET]);
     if toolchain.core == Core::FromSource {
         cmd.arg("-Zbuild-std=core");
