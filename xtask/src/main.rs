@@ -59,7 +59,7 @@ const VERBS: &[Verb] = &[
     Verb {
         name: "ci",
         args: "",
-        about: "what a pull request has to pass: `test`, with nothing skipped",
+        about: "what a pull request has to pass: all of `test`, and a release build",
         run: ci::verb,
     },
 ];

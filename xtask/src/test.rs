@@ -36,21 +36,13 @@ struct Selection {
     filters: Vec<String>,
     /// Arguments of the test binaries.
     extra: Vec<String>,
-    /// Environment of the tests.
-    env: Vec<(&'static str, &'static str)>,
 }
 
-/// Runs what the arguments select.
+/// Runs what the arguments select: all of it, if there are none.
 pub fn verb(args: &[String]) -> Result<()> {
     let selection = parse(args)?;
     setup::ensure(setup::Scope::Test)?;
     run(&selection)
-}
-
-/// Runs everything, with these variables in the tests' environment.
-pub fn all(env: &[(&'static str, &'static str)]) -> Result<()> {
-    setup::ensure(setup::Scope::Test)?;
-    run(&Selection { env: env.to_vec(), ..Selection::default() })
 }
 
 fn parse(args: &[String]) -> Result<Selection> {
@@ -121,6 +113,8 @@ fn clippy() -> Result<()> {
 
 /// Integration tests. They make network namespaces and load kernel programs, which takes root; building them does not.
 fn kernel(selection: &Selection, name: &str) -> Result<()> {
+    // They start the agent as an operator does, from the file beside them.
+    sh::run(cargo::command("build").args(["--workspace", "--bins", "--locked"]))?;
     let sudo = privilege::prefix("the tests make network namespaces and load kernel programs")?;
     let runner = if sudo.is_empty() {
         Vec::new()
@@ -139,7 +133,7 @@ fn test_command(selection: &Selection, targets: &[&str], config: &[String]) -> C
     let mut cmd = cargo::command("test");
     cmd.args(config).args(["--workspace", "--locked"]).args(targets);
     // After `--`, where any number of filters is allowed; cargo itself takes only one.
-    cmd.arg("--").args(&selection.filters).args(&selection.extra).envs(selection.env.iter().copied());
+    cmd.arg("--").args(&selection.filters).args(&selection.extra);
     cmd
 }
 

@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 
 use super::{TARGET, linker, nested::clean};
 use crate::sh;
@@ -148,7 +148,9 @@ fn inspect(rustc: &Path, origin: &str) -> Result<Toolchain> {
     }
     let sysroot = sh::stdout_of(clean(Command::new(rustc).args(["--print", "sysroot"])))?;
     let sysroot = PathBuf::from(sysroot);
-    let core = core_in(&sysroot).with_context(|| format!("rustc {release} has no core for {TARGET}"))?;
+    let Some(core) = core_in(&sysroot) else {
+        bail!("rustc {release} in {} has no core for {TARGET}, nor its sources", sysroot.display());
+    };
     let (rustc, cargo) = (sysroot.join("bin/rustc"), sysroot.join("bin/cargo"));
     if !cargo.exists() {
         bail!("rustc {release} has no cargo beside it in {}", sysroot.join("bin").display());
@@ -156,18 +158,13 @@ fn inspect(rustc: &Path, origin: &str) -> Result<Toolchain> {
     Ok(Toolchain { rustc, cargo, sysroot, version, core, origin: origin.to_owned() })
 }
 
-fn core_in(sysroot: &Path) -> Result<Core> {
+fn core_in(sysroot: &Path) -> Option<Core> {
     let rustlib = sysroot.join("lib/rustlib");
-    let prebuilt = rustlib.join(TARGET).join("lib");
     let is_core = |f: &fs::DirEntry| f.file_name().to_string_lossy().starts_with("libcore-");
-    if fs::read_dir(&prebuilt).is_ok_and(|dir| dir.flatten().any(|f| is_core(&f))) {
-        return Ok(Core::Prebuilt);
+    if fs::read_dir(rustlib.join(TARGET).join("lib")).is_ok_and(|dir| dir.flatten().any(|f| is_core(&f))) {
+        return Some(Core::Prebuilt);
     }
-    let sources = rustlib.join("src/rust/library");
-    if sources.join("core/src/lib.rs").exists() {
-        return Ok(Core::FromSource);
-    }
-    bail!("neither {} nor {} is there", prebuilt.display(), sources.display())
+    rustlib.join("src/rust/library/core/src/lib.rs").exists().then_some(Core::FromSource)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Apt {
     fn refresh(&mut self) -> Result<()> {
         if !self.refreshed {
             self.refreshed = true;
-            sh::run(apt_get("to refresh the package lists")?.args(["update", "--quiet"]))?;
+            sh::run(apt_get("to refresh the package lists")?.args(["update", "-qq"]))?;
         }
         Ok(())
     }

@@ -68,9 +68,10 @@ fn find_library(compiler: &Toolchain, in_use: &Path, apt: &mut Apt) -> Result<Pa
     let host = cargo::host()?;
     let multiarch = host.replace("-unknown", "");
     let mut dirs = vec![compiler.sysroot.join("lib")];
-    dirs.extend(in_use.ancestors().nth(2).map(|sysroot| sysroot.join("lib")));
     dirs.extend([format!("/usr/lib/{multiarch}"), format!("/usr/lib/llvm-{llvm}/lib")].map(PathBuf::from));
     dirs.extend(["/usr/lib64", "/usr/lib", "/usr/local/lib"].map(PathBuf::from));
+    // Last, because rustup replaces its toolchains; the others stay.
+    dirs.extend(in_use.ancestors().nth(2).map(|sysroot| sysroot.join("lib")));
     let look = || dirs.iter().find_map(|dir| library_in(dir, llvm));
     if let Some(found) = look() {
         return Ok(found);

@@ -51,11 +51,14 @@ pub fn ensure(scope: Scope) -> Result<()> {
     let mut apt = Apt::new();
     tools::install(&mut apt, &missing.tools)?;
     rustup::add(&missing.components)?;
-    if missing.compiler.is_some() {
+    if missing.compiler {
         install_compiler(&mut apt)?;
     }
-    if missing.linker {
-        linker::build(&mut apt, &toolchain::find()?)?;
+    if missing.compiler || missing.linker {
+        let compiler = toolchain::find()?;
+        if bpf::linker::find(sh::root(), compiler.version.llvm).is_err() {
+            linker::build(&mut apt, &compiler)?;
+        }
     }
     let still = Missing::look(scope)?;
     if !still.nothing() {
@@ -68,8 +71,8 @@ pub fn ensure(scope: Scope) -> Result<()> {
 struct Missing {
     tools: Vec<&'static Tool>,
     components: Vec<&'static str>,
-    /// Why no compiler here will do.
-    compiler: Option<String>,
+    /// A compiler for the kernel programs.
+    compiler: bool,
     linker: bool,
 }
 
@@ -77,7 +80,7 @@ impl Missing {
     fn look(scope: Scope) -> Result<Self> {
         let tools = tools::missing(scope, |program| sh::find_program(program).is_some());
         let components = if scope >= Scope::Test { rustup::missing_components() } else { Vec::new() };
-        let mut missing = Self { tools, components, compiler: None, linker: false };
+        let mut missing = Self { tools, components, compiler: false, linker: false };
         if env::var_os("BPF_OBJECT").is_some() {
             // A ready object: nothing is compiled for the kernel.
             return Ok(missing);
@@ -87,16 +90,17 @@ impl Missing {
                 missing.linker = is_missing("BPF_LINKER", bpf::linker::find(sh::root(), found.version.llvm))?
             }
             Err(why) => {
-                missing.compiler = Some(format!("{why:#}"));
-                is_missing("BPF_RUSTC", Err::<(), _>(why))?;
-                missing.linker = bpf::linker::find(sh::root(), *bpf::linker::LLVM.end()).is_err();
+                missing.compiler = is_missing("BPF_RUSTC", Err::<(), _>(why))?;
+                // Which LLVM it has to match shows only once there is a compiler.
+                missing.linker =
+                    !bpf::linker::LLVM.into_iter().any(|llvm| bpf::linker::find(sh::root(), llvm).is_ok());
             }
         }
         Ok(missing)
     }
 
     fn nothing(&self) -> bool {
-        self.tools.is_empty() && self.components.is_empty() && self.compiler.is_none() && !self.linker
+        self.tools.is_empty() && self.components.is_empty() && !self.compiler && !self.linker
     }
 }
 
@@ -117,16 +121,12 @@ impl fmt::Display for Missing {
         for component in &self.components {
             writeln!(f, "  {component}: a component of the Rust toolchain")?;
         }
-        if let Some(why) = &self.compiler {
+        if self.compiler {
             let packages = COMPILER.join(" ");
             writeln!(
                 f,
                 "  a Rust compiler with a core for BPF: packages {packages}, or else rustup's rust-src"
             )?;
-            // The first line is what the list already says.
-            for reason in why.lines().skip(1) {
-                writeln!(f, "    {}", reason.trim())?;
-            }
         }
         if self.linker {
             let (version, place) = (bpf::linker::VERSION, bpf::linker::TOOLS);
@@ -149,7 +149,7 @@ fn install_compiler(apt: &mut Apt) -> Result<()> {
     if !matches!(from_apt, Some(Ok(()))) {
         rustup::add(&["rust-src"])?;
     }
-    toolchain::find().map(drop)
+    Ok(())
 }
 
 #[cfg(test)]
@@ -161,16 +161,14 @@ mod tests {
         let missing = Missing {
             tools: tools::missing(Scope::Test, |_| false),
             components: vec!["clippy"],
-            compiler: Some("none will do\n  rustup's nightly: no core".to_owned()),
+            compiler: true,
             linker: true,
         };
         let list = missing.to_string();
-        for part in
-            ["iproute2", "clippy", "libstd-rust-web-dev-bpf", "    rustup's nightly: no core", "bpf-linker"]
-        {
+        for part in ["iproute2", "clippy", "libstd-rust-web-dev-bpf", "bpf-linker"] {
             assert!(list.contains(part), "{part} in {list}");
         }
-        let nothing = Missing { tools: vec![], components: vec![], compiler: None, linker: false };
+        let nothing = Missing { tools: vec![], components: vec![], compiler: false, linker: false };
         assert!(nothing.nothing() && !missing.nothing());
     }
 }
