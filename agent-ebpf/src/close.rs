@@ -1,8 +1,8 @@
 //! How a connection goes on and ends: phases, FIN, RST, and what remains unsaid.
 
 use crate::{
-    anomaly::reset::cause, facts::Facts, flow::Flow, half::Half, label::Side, phase::Phase, time::Nanos,
-    traffic::Close, wire::Segment,
+    facts::Facts, flow::Flow, half::Half, label::Side, phase::Phase, time::Nanos, traffic::Close,
+    wire::Segment,
 };
 
 /// How far an RST may lie from its half's end and still close the connection, bytes: a blind one is a challenge to
@@ -125,9 +125,7 @@ fn fin(flow: &mut Flow, dir: usize, now: Nanos) {
 
 #[inline(always)]
 fn reset(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Facts) {
-    if flow.cause == 0 {
-        flow.cause = cause(f) as u8 + 1;
-    }
+    flow.cause = f.cause;
     let me = &flow.half[dir];
     let off = s.seq.distance(me.next).unsigned_abs();
     if me.seen() && flow.phase != Phase::SynSent as u8 && off > RST_REACH {

@@ -2,6 +2,7 @@
 
 use crate::{
     anomaly::reuse::{Holder, Outcome},
+    half::IdOrder,
     label::{Side, labels},
     phase::Phase,
     seq::SeqNum,
@@ -79,10 +80,21 @@ pub struct Facts {
     pub rst: bool,
     /// The RST's TTL or IPv4 identification is not what this side has been sending.
     pub foreign: bool,
-    /// An earlier RST's cause code plus 1, which a later one of the same flow shares.
-    pub first_cause: u8,
-    /// Phase before the segment.
-    pub phase: Phase,
+    /// An RST's [`crate::anomaly::Cause`] code plus 1; of the flow's earlier RST until [`crate::anomaly::reset::cause`]
+    /// was asked, since a later one shares it.
+    pub cause: u8,
+    /// [`crate::phase::Phase`] code before the segment.
+    pub phase: u8,
+    /// Sequence space that this point had not seen before.
+    pub new: u32,
+    /// The segment begins below the half's end.
+    pub below: bool,
+    /// Where that part of it ends.
+    pub known_end: SeqNum,
+    /// The segment moved its half, or what it acknowledges, on: it was sent after all that came before it.
+    pub front: bool,
+    /// Where its IPv4 identification stands, where it has one.
+    pub order: Option<IdOrder>,
     /// A FIN of either side had passed before.
     pub fin_before: bool,
     /// Payload of either side had passed before.
@@ -151,8 +163,13 @@ impl Facts {
             zero_window: false,
             rst: false,
             foreign: false,
-            first_cause: 0,
-            phase: Phase::New,
+            cause: 0,
+            phase: Phase::New as u8,
+            new: 0,
+            below: false,
+            known_end: SeqNum(0),
+            front: false,
+            order: None,
             fin_before: false,
             data_before: false,
             second_exchange: false,

@@ -4,14 +4,15 @@
 //! no arithmetic overflows, nothing panics.
 
 use crate::{
+    anomaly::reset::cause,
     close::{self, how_ended},
     facts::{Facts, Verdict},
     flow::{Closed, Flow},
     half::{Half, Path, carries_id},
-    label::Direction,
+    label::{Direction, Side},
     open::{self, takes_over},
     scoreboard::{HalfScore, Scoreboard},
-    sequence::{Context, judge},
+    sequence::{decide, explain, follow, locate},
     time::Nanos,
     traffic::{Close, Opened},
     wire::Segment,
@@ -72,16 +73,19 @@ pub enum Before {
     Score,
     /// The segment opens a new connection: the flow's end is to be reported first.
     End(Close),
+    /// It does, and the scoreboard at hand is the old connection's: only after a race with another processor.
+    Raced,
 }
 
 /// Asks what must happen before `observe`; `scored` says that a scoreboard is at hand, or cannot be had.
 #[inline(always)]
 pub fn before(flow: &Flow, s: &Segment, dir: usize, scored: bool) -> Before {
-    if !flow.has(Flow::USED) {
-        return Before::Go;
-    }
-    if !flow.has(Flow::ENDED) && takes_over(flow, s, dir) {
-        return Before::End(how_ended(flow));
+    if !flow.has(Flow::USED) || takes_over(flow, s, dir) {
+        if scored {
+            return Before::Raced;
+        }
+        let live = flow.has(Flow::USED) && !flow.has(Flow::ENDED);
+        return if live { Before::End(how_ended(flow)) } else { Before::Go };
     }
     if !scored && wants_score(flow, s, dir) { Before::Score } else { Before::Go }
 }
@@ -91,9 +95,6 @@ pub fn before(flow: &Flow, s: &Segment, dir: usize, scored: bool) -> Before {
 fn wants_score(flow: &Flow, s: &Segment, dir: usize) -> bool {
     if flow.has(Flow::SCORED) {
         return true;
-    }
-    if !flow.has(Flow::USED) {
-        return false;
     }
     let (me, peer) = (&flow.half[dir & 1], &flow.half[1 - (dir & 1)]);
     if s.sequence_len() > 0 {
@@ -119,149 +120,182 @@ fn repeats_ack(me: &Half, peer: &Half, s: &Segment) -> bool {
         && (s.window == me.window || s.options.sack_blocks > 0)
 }
 
-/// Observes one segment and writes its facts to `f`. Call [`before`] first, under the same lock.
+/// Observes one segment and writes its facts to `f`, which is blank. Call [`before`] first, under the same lock: without a scoreboard
+/// only segments may come that ask for none, with one only segments that open nothing.
+///
+/// In stages that hand over nothing but what stands in memory. The kernel's verifier follows every path with what it
+/// knows of each value in a register or on the stack: paths of one stage that leave the same behind become one.
 #[inline(always)]
 pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sighting, f: &mut Facts) {
-    let dir = at.dir & 1;
-    let mut opened = None;
-    let mut gap_measured = false;
-    if !flow.has(Flow::USED) {
-        opened = Some(open::open(flow, s, at));
-        gap_measured = flow.gap > 0;
-    } else if takes_over(flow, s, dir) {
-        open::take_over(flow, s, at);
-        opened = Some(Opened::Syn);
-        gap_measured = flow.gap > 0;
+    f.segments = s.segments;
+    let mut score = score;
+    if score.is_none() {
+        identify(flow, s, at, f);
     }
-    let score = match score {
-        Some(sc) => {
-            if !flow.has(Flow::SCORED) {
-                // The entry may be an earlier connection's.
-                *sc = Scoreboard::default();
-                flow.bits |= Flow::SCORED;
-            }
-            Some(sc)
+    let (flow, f) = (settled(flow), settled(f));
+    if let Some(sc) = &mut score {
+        if !flow.has(Flow::SCORED) {
+            // The entry may be an earlier connection's.
+            sc.wipe();
         }
-        None => None,
-    };
-
-    *f = Facts::blank(flow.side(dir), flow.svc, s.segments);
-    f.opened = opened;
-    f.gap_measured = gap_measured;
-    f.syn = s.flags.syn();
-    f.syn_ack = s.flags.syn() && s.flags.ack();
-    f.rst = s.flags.rst();
-    f.phase = flow.phase();
-    f.fin_before = flow.half[0].fin() || flow.half[1].fin();
-    f.data_before = flow.exchanges > 0 || flow.has(Flow::ANSWERED);
-    f.second_exchange = flow.exchanges > 1;
-    f.silence = if opened.is_some() { 0 } else { at.now.since(flow.last_seen()) };
-    f.idle_limit = at.settings.idle;
-    f.first_cause = flow.cause;
-    f.gap = flow.gap;
-    f.holder = open::holder_of(flow);
-    f.outcome = open::outcome_of(flow);
-
-    let out = matches!(at.direction, Direction::Egress);
-    let me = &flow.half[dir];
-    if me.seen() && me.has(Half::OUT) != out {
+        flow.bits |= Flow::SCORED;
+    }
+    recall(flow, s, at, f);
+    let (flow, f) = (settled(flow), settled(f));
+    if f.hairpin {
         // Routed back out of the interface it came in on: the same segment, seen a second time.
         flow.bits |= Flow::HAIRPIN;
-        *f = Facts::blank(f.side, f.svc, f.segments);
-        f.hairpin = true;
         return;
     }
     if f.holder.is_some() && f.outcome.is_none() {
-        open::answer(flow, s, dir, f);
+        open::answer(flow, s, at.dir & 1, f);
     }
-    if open::contends(flow, s, dir, at.now, f) {
-        if let Some(sc) = score
-            && matches!(f.verdict, Verdict::Retransmission)
-        {
-            sc.half[dir].counts.syn_retransmissions += 1;
+    let (flow, f) = (settled(flow), settled(f));
+    if open::contends(flow, s, at.dir & 1, at.now, f) {
+        if f.rst {
+            f.cause = cause(f);
         }
-        flow.half[dir].segments += s.segments as u64;
+        flow.half[at.dir & 1].segments += s.segments as u64;
+        if let Some(sc) = &mut score {
+            tally(&mut sc.half[at.dir & 1], f);
+        }
         return;
     }
-
-    let [low, high] = &mut flow.half;
-    let (me, peer_half) = if dir == 0 { (low, high) } else { (high, low) };
-    let [plow, phigh] = &mut flow.path;
-    let (path, peer_path) = if dir == 0 { (plow, phigh) } else { (phigh, plow) };
-    let (mut mine, mut theirs): (Option<&mut HalfScore>, Option<&mut HalfScore>) = match score {
-        Some(sc) => {
-            let [a, b] = &mut sc.half;
-            f.repeats = if a.repeats > b.repeats { a.repeats } else { b.repeats };
-            if dir == 0 { (Some(a), Some(b)) } else { (Some(b), Some(a)) }
-        }
-        None => (None, None),
-    };
-    me.segments += s.segments as u64;
-    me.bytes += s.payload as u64;
-    if out {
-        me.bits |= Half::OUT;
-    }
-    f.expected = me.next;
-    f.acked = peer_half.ack;
-    f.dup_acks = peer_half.dup_acks;
-
+    let (flow, f) = (settled(flow), settled(f));
     if f.rst {
-        f.foreign = me.seen() && is_foreign(me, path, s);
+        let me = &flow.half[at.dir & 1];
+        f.foreign = me.seen() && is_foreign(me, &flow.path[at.dir & 1], s);
+        if let Some(sc) = &score {
+            let [a, b] = &sc.half;
+            f.repeats = if a.repeats > b.repeats { a.repeats } else { b.repeats };
+        }
+        f.cause = cause(f);
     } else {
-        let order = if carries_id(s) { Some(me.note_ip_id(s.ip_id, s.segments)) } else { None };
-        let ack_advanced = acknowledge(me, peer_half, peer_path, theirs.as_deref_mut(), s, at.now, f);
-        let first = !me.seen() || (s.flags.syn() && !me.has(Half::SYN) && opened.is_some());
-        let mut new = 0;
-        let mut in_front = ack_advanced;
-        if first {
-            begin(me, peer_half, path, s);
-            new = s.sequence_len();
-            f.verdict = if new > 0 { Verdict::InOrder } else { Verdict::None };
-        } else if s.sequence_len() > 0 {
-            let c = Context { peer: peer_half, paths: [path, peer_path], order, now: at.now };
-            let j = judge(me, mine.as_deref_mut(), s, &c);
-            (f.verdict, f.evidence, f.kind, f.segments) = (j.verdict, j.evidence, j.kind, j.segments);
-            (f.hole_age_us, f.hole_dropped) = (j.hole_age_us, j.dropped);
-            new = j.new;
-            in_front = matches!(j.verdict, Verdict::InOrder | Verdict::Gap);
-        } else if s.flags.plain() && s.seq == me.next.minus(1) {
-            f.verdict = if peer_half.seen() && peer_half.window == 0 {
-                Verdict::ZeroWindowProbe
-            } else {
-                Verdict::Keepalive
-            };
+        if carries_id(s) {
+            f.order = Some(flow.half[at.dir & 1].note_ip_id(s.ip_id, s.segments));
         }
-        if let Some(o) = order
-            && in_front
+        let (flow, f) = (settled(flow), settled(f));
+        acknowledge(flow, score.as_deref_mut(), s, at, f);
+        let (flow, f) = (settled(flow), settled(f));
+        place(flow, score.as_deref_mut(), s, at, f);
+        if let Some(sc) = &mut score
+            && f.below
         {
-            path.learn_ids(o);
+            let sc = settled(&mut sc.half[at.dir & 1]);
+            sc.fill(s.seq, f.known_end);
+            decide(settled(flow), settled(sc), s, at, settled(f));
+            explain(settled(flow), settled(sc), s, at, settled(f));
         }
-        remember(me, s, at.now, in_front && s.sequence_len() > 0);
-        f.zero_window = s.window == 0 && s.flags.plain();
-        me.window = s.window;
-        converse(flow, s, dir, new, at.now, f);
+        let (flow, f) = (settled(flow), settled(f));
+        remember(flow, s, at, f);
+        let (flow, f) = (settled(flow), settled(f));
+        converse(flow, s, at, f);
     }
-
-    let me = &mut flow.half[dir];
+    let (flow, f) = (settled(flow), settled(f));
+    let me = &mut flow.half[at.dir & 1];
     me.last_seen = at.now;
     if !f.foreign {
         me.ttl = s.ttl;
     }
-    close::advance(flow, s, dir, at.now, f);
-    if let Some(sc) = &mut mine {
-        tally(sc, f);
+    close::advance(flow, s, at.dir & 1, at.now, f);
+    if let Some(sc) = &mut score {
+        tally(&mut sc.half[at.dir & 1], settled(f));
+    }
+}
+
+/// The same place, of whose contents the compiler forgets what it knew.
+#[inline(always)]
+pub(crate) fn settled<T>(place: &mut T) -> &mut T {
+    core::hint::black_box(place)
+}
+
+/// Both halves, the segment's own first. By offset and not by a branch, which would be two paths to the verifier.
+#[inline(always)]
+pub(crate) fn halves(flow: &mut Flow, dir: usize) -> (&mut Half, &mut Half) {
+    let first = flow.half.as_mut_ptr();
+    // SAFETY: two different places of the two.
+    unsafe { (&mut *first.add(dir & 1), &mut *first.add(1 - (dir & 1))) }
+}
+
+/// Makes sure that the flow is the segment's, and begins the facts.
+#[inline(always)]
+fn identify(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
+    if !flow.has(Flow::USED) {
+        f.opened = Some(open::open(flow, s, at));
+        f.gap_measured = flow.gap > 0;
+    } else if takes_over(flow, s, at.dir) {
+        open::take_over(flow, s, at);
+        f.opened = Some(Opened::Syn);
+        f.gap_measured = flow.gap > 0;
+    }
+}
+
+/// What the rules ask about the flow as it was before the segment.
+#[inline(always)]
+fn recall(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
+    f.side = flow.side(at.dir & 1);
+    f.svc = flow.svc;
+    let out = matches!(at.direction, Direction::Egress);
+    let (me, _) = halves(flow, at.dir);
+    if me.seen() && me.has(Half::OUT) != out {
+        f.hairpin = true;
+        return;
+    }
+    f.syn = s.flags.syn();
+    f.syn_ack = s.flags.syn() && s.flags.ack();
+    f.rst = s.flags.rst();
+    f.phase = flow.phase;
+    f.fin_before = flow.half[0].fin() || flow.half[1].fin();
+    f.data_before = flow.exchanges > 0 || flow.has(Flow::ANSWERED);
+    f.second_exchange = flow.exchanges > 1;
+    f.silence = if f.opened.is_some() { 0 } else { at.now.since(flow.last_seen()) };
+    f.idle_limit = at.settings.idle;
+    f.cause = flow.cause;
+    f.gap = flow.gap;
+    f.holder = open::holder_of(flow);
+    f.outcome = open::outcome_of(flow);
+    let (me, peer) = halves(flow, at.dir);
+    f.expected = me.next;
+    f.acked = peer.ack;
+    f.dup_acks = peer.dup_acks;
+}
+
+/// Takes the segment into its half: where it stands in the sequence space.
+#[inline(always)]
+fn place(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sighting, f: &mut Facts) {
+    let dir = at.dir & 1;
+    let first_syn = s.flags.syn() && f.opened.is_some();
+    let (me, peer) = halves(flow, dir);
+    me.segments += s.segments as u64;
+    me.bytes += s.payload as u64;
+    if matches!(at.direction, Direction::Egress) {
+        me.bits |= Half::OUT;
+    }
+    if !me.seen() || (first_syn && !me.has(Half::SYN)) {
+        begin(me, peer, s);
+        flow.path[dir].mss = s.options.mss;
+        f.new = s.sequence_len();
+        f.verdict = if f.new > 0 { Verdict::InOrder } else { Verdict::None };
+    } else if s.sequence_len() > 0 {
+        match score {
+            Some(sc) => locate(me, peer, &mut sc.half[dir], s, at, f),
+            None => follow(me, s, f),
+        }
+        f.front = matches!(f.verdict, Verdict::InOrder | Verdict::Gap);
+    } else if s.flags.plain() && s.seq == me.next.minus(1) {
+        f.verdict =
+            if peer.seen() && peer.window == 0 { Verdict::ZeroWindowProbe } else { Verdict::Keepalive };
     }
 }
 
 /// A half's first segment.
 #[inline(always)]
-fn begin(me: &mut Half, peer: &mut Half, path: &mut Path, s: &Segment) {
+fn begin(me: &mut Half, peer: &mut Half, s: &Segment) {
     me.isn = s.seq;
     me.next = s.end();
     me.bits |= Half::SEEN;
     if s.flags.syn() {
         me.bits |= Half::SYN;
-        path.mss = s.options.mss;
         me.window_scale = match s.options.window_scale {
             Some(shift) => shift + 1,
             None => 0,
@@ -274,53 +308,53 @@ fn begin(me: &mut Half, peer: &mut Half, path: &mut Path, s: &Segment) {
     }
 }
 
-/// What the segment acknowledges of the other half; true when it acknowledges something new.
+/// What the segment acknowledges of the other half.
 #[inline(always)]
-fn acknowledge(
-    me: &mut Half,
-    peer: &mut Half,
-    peer_path: &mut Path,
-    theirs: Option<&mut HalfScore>,
-    s: &Segment,
-    now: Nanos,
-    f: &mut Facts,
-) -> bool {
+fn acknowledge(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sighting, f: &mut Facts) {
     if !s.flags.ack() {
-        return false;
+        return;
     }
-    let mut reported = None;
-    if let Some(sc) = theirs {
-        if s.options.sack_blocks > 0 {
-            f.dsack = sc.note_sack(&s.options, s.ack);
+    let dir = at.dir & 1;
+    let (me, peer) = halves(flow, dir);
+    let advances = !me.has(Half::ACKED) || s.ack.after(me.ack);
+    if let Some(sc) = score {
+        let theirs = &mut sc.half[1 - dir];
+        if advances && theirs.repeats > 0 && s.ack.after(theirs.repeat_seq) {
+            theirs.repeats = 0;
         }
-        reported = Some(sc);
+        if s.options.sack_blocks > 0 {
+            f.dsack = theirs.note_sack(&s.options, s.ack);
+        }
     }
-    if me.has(Half::ACKED) && !s.ack.after(me.ack) {
+    if !advances {
         if repeats_ack(me, peer, s) {
             me.dup_acks = me.dup_acks.saturating_add(1);
             f.dup_ack = true;
         }
-        return false;
+        return;
     }
+    f.front = true;
     me.ack = s.ack;
     me.bits |= Half::ACKED;
     me.dup_acks = 0;
     if peer.has(Half::TIMED) && s.ack.at_or_after(peer.timed_end) {
         peer.bits &= !Half::TIMED;
-        peer_path.sample_rtt(now.stamp().since(peer.timed_at));
+        let us = at.now.stamp().since(peer.timed_at);
+        flow.path[1 - dir].sample_rtt(us);
     }
-    if let Some(sc) = reported
-        && sc.repeats > 0
-        && s.ack.after(sc.repeat_seq)
-    {
-        sc.repeats = 0;
-    }
-    true
 }
 
 /// Keeps what later segments are judged by.
 #[inline(always)]
-fn remember(me: &mut Half, s: &Segment, now: Nanos, in_front: bool) {
+fn remember(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
+    if f.front
+        && let Some(order) = f.order
+    {
+        flow.path[at.dir & 1].learn_ids(order);
+    }
+    f.zero_window = s.window == 0 && s.flags.plain();
+    let me = &mut flow.half[at.dir & 1];
+    me.window = s.window;
     if s.options.timestamps {
         if !me.has(Half::TIMESTAMPS) || (s.options.ts_val.wrapping_sub(me.ts_val) as i32) > 0 {
             me.ts_val = s.options.ts_val;
@@ -330,10 +364,10 @@ fn remember(me: &mut Half, s: &Segment, now: Nanos, in_front: bool) {
     if s.sequence_len() == 0 {
         return;
     }
-    me.last_data = now.stamp();
-    if in_front && !me.has(Half::TIMED) {
+    me.last_data = at.now.stamp();
+    if matches!(f.verdict, Verdict::InOrder | Verdict::Gap) && !me.has(Half::TIMED) {
         me.timed_end = me.next;
-        me.timed_at = now.stamp();
+        me.timed_at = at.now.stamp();
         me.bits |= Half::TIMED;
     }
 }
@@ -352,13 +386,14 @@ fn is_foreign(me: &Half, path: &Path, s: &Segment) -> bool {
     !(-32..=1_024).contains(&ahead)
 }
 
-/// Requests and answers: `new` is sequence space not seen before.
+/// Requests and answers.
 #[inline(always)]
-fn converse(flow: &mut Flow, s: &Segment, dir: usize, new: u32, now: Nanos, f: &mut Facts) {
+fn converse(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
+    let (now, new) = (at.now, f.new);
     if s.payload == 0 || new == 0 {
         return;
     }
-    if dir != (flow.client & 1) as usize {
+    if matches!(f.side, Side::Server) {
         flow.bits |= Flow::ANSWERED;
         if flow.has(Flow::PENDING) {
             flow.bits &= !Flow::PENDING;

@@ -48,8 +48,8 @@ pub fn open(flow: &mut Flow, s: &Segment, at: &Sighting) -> Opened {
     if by_syn && !s.flags.ack() {
         flow.phase = Phase::SynSent as u8;
         flow.syn_at = at.now;
-        if let Some(prior) = at.prior {
-            reuse(flow, &prior, s.seq, at);
+        if let Some(prior) = &at.prior {
+            reuse(flow, prior, s.seq, at);
         }
     } else {
         flow.phase = if by_syn { Phase::SynReceived } else { Phase::Established } as u8;
@@ -76,7 +76,8 @@ fn reuse(flow: &mut Flow, prior: &Closed, isn: SeqNum, at: &Sighting) {
     let dir = at.dir & 1;
     let gap = at.now.since(prior.at);
     // The old connection's own SYN, late: no reuse.
-    if gap > at.settings.time_wait || prior.isn[dir] == isn {
+    let old_isn = if dir == 0 { prior.isn[0] } else { prior.isn[1] };
+    if gap > at.settings.time_wait || old_isn == isn {
         return;
     }
     let holder = match prior.holder {
@@ -112,7 +113,10 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting) {
         half.bits = Half::SEEN | Half::SYN | was.bits & Half::OUT;
     } else {
         wipe(flow);
-        open(flow, s, &Sighting { prior: if was_open { None } else { Some(prior) }, ..*at });
+        open(flow, s, at);
+        if !was_open {
+            reuse(flow, &prior, s.seq, at);
+        }
     }
     // It stands among the confirmed ones already.
     flow.bits |= confirmed;
@@ -205,7 +209,7 @@ pub fn contends(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Fa
     if f.decided && dir != sender {
         if s.flags.rst() {
             // The cause rule asks for the phase of the connection that is reset: the one that never was.
-            f.phase = Phase::SynSent;
+            f.phase = Phase::SynSent as u8;
             flow.bits &= !Flow::CONTENDED;
         }
         return true;

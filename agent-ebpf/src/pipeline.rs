@@ -8,11 +8,11 @@
 //! look-up and lock is known by its tag and looked up again.
 
 use crate::{
-    anomaly::{Anomaly, detect},
+    anomaly::{Anomaly, AnomalySet, Cause, detect},
     close::{closer, end},
     counter::COUNTERS,
     facts::Facts,
-    flow::{Closed, Flow, FlowKey},
+    flow::{Closed, Flow, FlowKey, FlowKey4},
     health::Health,
     histogram::Histogram,
     label::{Direction, Side},
@@ -27,14 +27,10 @@ use crate::{
     wire::{Addr, Frame, Segment},
 };
 use bytemuck::Pod;
+use core::ptr::NonNull;
 
 /// The tables and the clock around the pipeline.
 pub trait World {
-    /// A flow's entry in a table.
-    type Entry: Copy;
-    /// A scoreboard's entry.
-    type Score: Copy;
-
     /// The time of this packet.
     fn now(&self) -> Nanos;
     /// Fixed configuration.
@@ -44,30 +40,25 @@ pub trait World {
     /// The number of the point on an interface.
     fn point(&self, ifindex: u32) -> Option<u8>;
     /// An established flow.
-    fn flow(&self, key: &FlowKey) -> Option<Self::Entry>;
+    fn flow(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// A flow not seen to be a conversation yet.
-    fn half_open(&self, key: &FlowKey) -> Option<Self::Entry>;
+    fn half_open(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// Makes a blank half-open flow, or finds the one another processor has just made; `None` when the table is full.
-    fn create(&self, key: &FlowKey) -> Option<Self::Entry>;
+    fn create(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// Moves a frozen half-open flow to the flow table, or finds it moved; `None` when that table is full.
-    fn promote(&self, key: &FlowKey, frozen: Self::Entry) -> Option<Self::Entry>;
+    fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow>;
     /// A flow's scoreboard, made if need be; `None` when there is no room.
-    fn score(&self, key: &FlowKey, make: bool) -> Option<Self::Score>;
+    fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard>;
     /// What is remembered of the connection that had this key.
     fn closed(&self, key: &FlowKey) -> Option<Closed>;
     /// Remembers a closed connection.
     fn remember(&self, key: &FlowKey, closed: &Closed);
     /// The number of the service at an end point, 0 for none.
     fn service(&self, addr: &Addr, port: u16) -> u16;
-    /// Works on a flow under its lock.
-    fn with<R>(
-        &self,
-        entry: Self::Entry,
-        score: Option<Self::Score>,
-        work: impl FnOnce(&mut Flow, Option<&mut Scoreboard>) -> R,
-    ) -> R;
-    /// Counts of a half pair from a scoreboard, for the record of an end.
-    fn counts(&self, score: Self::Score, to: &mut EndRecord);
+    /// Takes a flow's lock. Nothing of the world may be asked until [`World::unlock`].
+    fn lock(&self, entry: *mut Flow);
+    /// Lets it go.
+    fn unlock(&self, entry: *mut Flow);
     /// This processor's totals.
     fn totals(&self, index: u32) -> Option<*mut Totals>;
     /// This processor's self-counters.
@@ -82,13 +73,25 @@ pub trait World {
 #[derive(Clone, Copy, Debug)]
 pub struct Scratch {
     segment: Segment,
+    key: FlowKey,
     sighting: Sighting,
     facts: Facts,
     closed: Closed,
+    found: AnomalySet,
+    point: u8,
+    direction: Direction,
+    /// The flow's entry is in the half-open table.
+    waiting: bool,
+    /// How the flow ended that had the key before, and what of its request stayed unanswered.
+    ended: (Close, u32),
 }
 
 /// What became of one look at a flow.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Step {
+    /// Observed.
+    Done,
     /// The flow needs its scoreboard.
     Score,
     /// The entry is frozen: the flow stands, or will stand, in the flow table.
@@ -96,353 +99,78 @@ enum Step {
     /// The entry is another connection's by now.
     Gone,
     /// The flow that had the key was ended first.
-    Ended(Close, u32, u16),
-    /// Observed.
-    Done,
+    Ended,
 }
 
-/// How often a packet looks at its flow: scoreboard, move, end of the old, observe; and once for a lost race.
-const LOOKS: u32 = 5;
-
 /// Takes one frame of interface `ifindex` all the way.
+///
+/// The parts below are functions of their own in the kernel, too: each has the stack to itself.
 #[inline(always)]
 pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direction) {
-    let Some(point) = w.point(ifindex) else {
-        let h = w.health(health_index(w.config().points, direction));
-        note(h, Health::Seen);
-        note(h, Health::UnknownInterface);
-        return;
-    };
-    let h = w.health(health_index(point as u32, direction));
+    let point = w.point(ifindex);
+    let h = w.health(health_index(
+        match point {
+            Some(p) => p as u32,
+            None => w.config().points,
+        },
+        direction,
+    ));
     note(h, Health::Seen);
-    let Some(scratch) = w.scratch() else {
-        note(h, Health::MapError);
-        return;
+    let Some(point) = point else {
+        return note(h, Health::UnknownInterface);
     };
-    // SAFETY: ours until this packet is through, by the contract of `scratch`; each part is written before it is read.
-    let scratch = unsafe {
-        (&raw mut (*scratch).segment).write(Segment::blank());
-        (&raw mut (*scratch).sighting).write(Sighting::blank(direction));
-        (&raw mut (*scratch).facts).write(Facts::blank(Side::Client, 0, 0));
-        (&raw mut (*scratch).closed).write(Closed::default());
-        &mut *scratch
+    let Some(x) = w.scratch() else {
+        return note(h, Health::MapError);
     };
-    match scratch.segment.read(frame) {
-        Ok(()) => {
+    // SAFETY: ours until this packet is through, by the contract of `scratch`; written whole before it is read.
+    let x = unsafe {
+        (&raw mut (*x).segment).write(Segment::blank());
+        (&raw mut (*x).key).write(FlowKey::V4(FlowKey4 { low: 0, high: 0, ports: 0, scope: 0 }));
+        (&raw mut (*x).sighting).write(Sighting::blank(direction));
+        (&raw mut (*x).facts).write(Facts::blank(Side::Client, 0, 0));
+        (&raw mut (*x).closed).write(Closed::default());
+        (&raw mut (*x).found).write(AnomalySet(0));
+        (&raw mut (*x).point).write(point);
+        (&raw mut (*x).direction).write(direction);
+        (&raw mut (*x).waiting).write(false);
+        (&raw mut (*x).ended).write((Close::Silence, 0));
+        &mut *x
+    };
+    match read(frame, &mut x.segment) {
+        None => {
             note(h, Health::Counted);
-            let Scratch { segment, sighting, facts, closed } = scratch;
-            Passage { w, s: segment, point, direction, h }.run(sighting, facts, closed);
+            follow(w, x, h);
+            count(w, x);
         }
-        Err(reason) => note(h, reason),
+        Some(reason) => note(h, reason),
     }
+}
+
+/// Why the frame holds no segment, or none if it does.
+#[inline(never)]
+fn read<F: Frame>(frame: &F, segment: &mut Segment) -> Option<Health> {
+    segment.read(frame).err()
 }
 
 #[inline(always)]
 fn note(h: Option<*mut HealthCounts>, what: Health) {
     if let Some(h) = h {
-        // SAFETY: the pointer is to this processor's own counters, and nothing else holds a reference to them.
-        unsafe { (*h)[what as usize] += 1 }
+        let place = core::hint::black_box(what as usize);
+        if place < Health::COUNT {
+            // SAFETY: the pointer is to this processor's own counters, and nothing else holds a reference to them.
+            unsafe { (*h)[place] += 1 }
+        }
     }
 }
 
 #[inline(always)]
 fn add(t: *mut Totals, place: usize, n: u64) {
+    // Opaque: the compiler knows the ranges of the enumerations behind it and would drop the check, but the kernel's
+    // verifier does not and wants to see it.
+    let place = core::hint::black_box(place);
     if place < COUNTERS {
         // SAFETY: as for `note`; the place is inside.
         unsafe { *t.cast::<u64>().add(place) += n }
-    }
-}
-
-/// One segment on its way.
-struct Passage<'a, W: World> {
-    w: &'a W,
-    s: &'a Segment,
-    point: u8,
-    direction: Direction,
-    h: Option<*mut HealthCounts>,
-}
-
-impl<W: World> Passage<'_, W> {
-    #[inline(always)]
-    fn run(&self, at: &mut Sighting, f: &mut Facts, closed: &mut Closed) {
-        let (w, s) = (self.w, self.s);
-        let (key, dir) = FlowKey::canonical(self.point, s);
-        at.dir = dir;
-        at.tag = key.tag();
-        at.now = w.now();
-        at.settings = w.settings();
-        let (mut entry, mut waiting) = match w.flow(&key) {
-            Some(e) => (e, false),
-            None => match w.half_open(&key) {
-                Some(e) => (e, true),
-                None => match self.meet(&key, at, f) {
-                    Some(e) => (e, true),
-                    None => return,
-                },
-            },
-        };
-        if s.flags.syn() && at.services == [0; 2] {
-            at.services = self.services(&key);
-        }
-        let mut score = None;
-        let mut scored = false;
-        for _ in 0..LOOKS {
-            let step = w.with(entry, score, |flow, sc| {
-                if flow.has(Flow::USED) && flow.tag != at.tag {
-                    return Step::Gone;
-                }
-                if waiting && flow.has(Flow::MOVED) {
-                    return Step::Moved;
-                }
-                match before(flow, s, dir, scored) {
-                    Before::Score => Step::Score,
-                    Before::End(close) => {
-                        let svc = flow.svc;
-                        Step::Ended(close, end(flow, close), svc)
-                    }
-                    Before::Go => {
-                        observe(flow, sc, s, at, f);
-                        if waiting && f.confirmed {
-                            flow.bits |= Flow::MOVED;
-                        }
-                        if f.remember {
-                            *closed = Closed::of(flow);
-                        }
-                        Step::Done
-                    }
-                }
-            });
-            match step {
-                Step::Score => {
-                    scored = true;
-                    score = w.score(&key, true);
-                    if score.is_none() {
-                        note(self.h, Health::ScoreboardFull);
-                    }
-                }
-                Step::Moved => match w.promote(&key, entry) {
-                    Some(e) => (entry, waiting) = (e, false),
-                    None => {
-                        note(self.h, Health::FlowTableFull);
-                        return self.pass_by(at, f);
-                    }
-                },
-                Step::Gone => match w.flow(&key) {
-                    Some(e) => (entry, waiting) = (e, false),
-                    None => match w.create(&key) {
-                        Some(e) => (entry, waiting) = (e, true),
-                        None => {
-                            note(self.h, Health::HalfOpenFull);
-                            return self.pass_by(at, f);
-                        }
-                    },
-                },
-                Step::Ended(close, unanswered, svc) => self.ended(&key, entry, at, close, unanswered, svc),
-                Step::Done => {
-                    if f.remember {
-                        w.remember(&key, closed);
-                    }
-                    self.tell(&key, entry, at, f);
-                    if waiting && f.confirmed && w.promote(&key, entry).is_none() {
-                        note(self.h, Health::FlowTableFull);
-                    }
-                    return;
-                }
-            }
-        }
-        note(self.h, Health::MapError);
-        self.pass_by(at, f);
-    }
-
-    /// The services of both ends.
-    #[inline(always)]
-    fn services(&self, key: &FlowKey) -> [u16; 2] {
-        let [(low, lport), (high, hport)] = key.end_points();
-        [self.w.service(&low, lport), self.w.service(&high, hport)]
-    }
-
-    /// A segment without a flow: opens one, unless it belongs to none.
-    #[inline(always)]
-    fn meet(&self, key: &FlowKey, at: &mut Sighting, f: &mut Facts) -> Option<W::Entry> {
-        let (w, s) = (self.w, self.s);
-        at.services = self.services(key);
-        at.prior = w.closed(key);
-        let late = match at.prior {
-            Some(p) => at.now.since(p.at) <= at.settings.time_wait,
-            None => false,
-        };
-        if s.flags.rst() {
-            self.unknown(at, f);
-            f.rst = true;
-            if late {
-                f.fin_before = true;
-                f.phase = Phase::Closed;
-            } else {
-                f.first_cause = crate::anomaly::Cause::UnknownFlow as u8 + 1;
-            }
-            self.count(f, at);
-            return None;
-        }
-        if late && !s.flags.syn() {
-            // The tail of a connection that has ended and was let go.
-            self.pass_by(at, f);
-            return None;
-        }
-        let entry = w.create(key);
-        if entry.is_none() {
-            note(self.h, Health::HalfOpenFull);
-            self.pass_by(at, f);
-        }
-        entry
-    }
-
-    /// Facts of a segment whose flow is not followed: whose it is, and nothing else.
-    #[inline(always)]
-    fn unknown(&self, at: &Sighting, f: &mut Facts) {
-        let client =
-            if self.s.flags.syn() { at.dir ^ self.s.flags.ack() as usize } else { infer_client(self.s, at) };
-        let side = if client == at.dir { Side::Client } else { Side::Server };
-        *f = Facts::blank(side, at.services[1 - (client & 1)], self.s.segments);
-    }
-
-    /// Counts a segment whose flow is not followed.
-    #[inline(always)]
-    fn pass_by(&self, at: &Sighting, f: &mut Facts) {
-        self.unknown(at, f);
-        self.count(f, at);
-    }
-
-    #[inline(always)]
-    fn head(&self, at: &Sighting) -> Head {
-        Head {
-            tag: 0,
-            vlans: self.s.vlans,
-            at: at.now,
-            client: self.s.src,
-            server: self.s.dst,
-            client_port: self.s.sport,
-            server_port: self.s.dport,
-            svc: 0,
-            point: self.point,
-            direction: self.direction as u8,
-        }
-    }
-
-    /// Totals, and a record of what is wrong.
-    #[inline(always)]
-    fn count(&self, f: &Facts, at: &Sighting) {
-        let (w, s) = (self.w, self.s);
-        let Some(t) = w.totals(totals_index(w.config().services, self.point, f.svc, self.direction)) else {
-            note(self.h, Health::MapError);
-            return;
-        };
-        add(t, Traffic::Segments.place(f.side, 0), s.segments as u64);
-        add(t, Traffic::Bytes.place(f.side, 0), s.bytes as u64);
-        add(t, Traffic::PayloadBytes.place(f.side, 0), s.payload as u64);
-        if let Some(by) = f.opened {
-            add(t, Traffic::Opened.place(f.side, by as usize), 1);
-        }
-        if f.gap_measured {
-            measure(t, Histogram::ReuseGap, f.gap);
-        }
-        if let Some(us) = f.handshake_us {
-            add(t, Traffic::Established.place(Side::Client, 0), 1);
-            measure(t, Histogram::HandshakeRtt, us as u64 * 1_000);
-        }
-        if let Some(us) = f.first_byte_us {
-            measure(t, Histogram::FirstByte, us as u64 * 1_000);
-        }
-        if let Some(close) = f.closed {
-            add(t, Traffic::Closed.place(closer(close), close as usize), 1);
-        }
-        if !f.notable() {
-            return;
-        }
-        let set = detect(f, |place, n| add(t, place, n as u64));
-        if set.to_record() {
-            let head = self.head(at);
-            // SAFETY: the ring hands out memory of a record's size.
-            self.put(
-                w.submit(|to: *mut AnomalyRecord| unsafe { to.write(AnomalyRecord::new(s, f, set, head)) }),
-            );
-        }
-    }
-
-    #[inline(always)]
-    fn put(&self, stored: bool) {
-        note(self.h, Health::RingSubmitted);
-        if !stored {
-            note(self.h, Health::RingLost);
-        }
-    }
-
-    /// All that one observed segment gives.
-    #[inline(always)]
-    fn tell(&self, key: &FlowKey, entry: W::Entry, at: &Sighting, f: &Facts) {
-        if f.hairpin {
-            note(self.h, Health::Hairpin);
-        }
-        if f.hole_dropped {
-            note(self.h, Health::HolesForgotten);
-        }
-        self.count(f, at);
-        if f.closed.is_some() {
-            self.record_end(key, entry, at);
-        }
-    }
-
-    /// A flow was ended because another connection takes its key.
-    #[inline(always)]
-    fn ended(&self, key: &FlowKey, entry: W::Entry, at: &Sighting, close: Close, unanswered: u32, svc: u16) {
-        let w = self.w;
-        if let Some(t) = w.totals(totals_index(w.config().services, self.point, svc, self.direction)) {
-            add(t, Traffic::Closed.place(closer(close), close as usize), 1);
-            if unanswered > 0 {
-                add(t, Anomaly::UnansweredRequest.place(Side::Client, 0), 1);
-            }
-        }
-        self.record_end(key, entry, at);
-    }
-
-    /// Puts a flow's end on the ring, with its last state.
-    #[inline(always)]
-    fn record_end(&self, key: &FlowKey, entry: W::Entry, at: &Sighting) {
-        let w = self.w;
-        let score = w.score(key, false);
-        let head = self.head(at);
-        let low_is_source = at.dir == 0;
-        self.put(w.submit(|to: *mut EndRecord| {
-            // SAFETY: the ring hands out memory of a record's size, for this call alone.
-            let to = unsafe { &mut *to };
-            to.counts = [Default::default(); 2];
-            if let Some(sc) = score {
-                w.counts(sc, to);
-            }
-            w.with(entry, None, |flow, _| {
-                // SAFETY: `to.flow` is a flow.
-                unsafe { flow.copy_to(&mut to.flow) }
-            });
-            if !(to.flow.bits & Flow::SCORED != 0) {
-                to.counts = [Default::default(); 2];
-            }
-            let source_is_client = (to.flow.client == 0) == low_is_source;
-            let (client, server) =
-                if source_is_client { (head.client, head.server) } else { (head.server, head.client) };
-            let (cport, sport) = if source_is_client {
-                (head.client_port, head.server_port)
-            } else {
-                (head.server_port, head.client_port)
-            };
-            to.head = Head {
-                tag: Tag::End as u32,
-                client,
-                server,
-                client_port: cport,
-                server_port: sport,
-                svc: to.flow.svc,
-                ..head
-            };
-        }));
     }
 }
 
@@ -450,4 +178,282 @@ impl<W: World> Passage<'_, W> {
 fn measure(t: *mut Totals, h: Histogram, nanos: u64) {
     add(t, h.bucket(nanos), 1);
     add(t, h.sum(), nanos);
+}
+
+/// A segment's way from its key to its facts.
+#[inline(always)]
+fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
+    let (key, dir) = FlowKey::canonical(x.point, &x.segment);
+    x.key = key;
+    x.sighting.dir = dir;
+    x.sighting.tag = x.key.tag();
+    x.sighting.now = w.now();
+    x.sighting.settings = w.settings();
+    let mut entry = match w.flow(&x.key) {
+        Some(e) => e,
+        None => {
+            x.waiting = true;
+            match w.half_open(&x.key) {
+                Some(e) => e,
+                None => match meet(w, x) {
+                    Some(e) => e.as_ptr(),
+                    None => return,
+                },
+            }
+        }
+    };
+    if x.segment.flags.syn() {
+        services(w, x);
+    }
+    let mut step = look(w, entry, x);
+    if step == Step::Ended {
+        ended(w, x, entry);
+        x.facts = Facts::blank(Side::Client, 0, 0);
+        step = look(w, entry, x);
+    }
+    if step == Step::Moved || step == Step::Gone {
+        let found = if step == Step::Moved { w.promote(&x.key, entry) } else { w.flow(&x.key) };
+        match found {
+            Some(e) => entry = e,
+            None => {
+                note(h, if step == Step::Moved { Health::FlowTableFull } else { Health::LostRace });
+                return stranger(x);
+            }
+        }
+        x.waiting = false;
+        step = Step::Score;
+    }
+    if step == Step::Score {
+        match w.score(&x.key, true) {
+            Some(score) => step = look_closely(w, entry, score, x),
+            None => note(h, Health::ScoreboardFull),
+        }
+    }
+    if step != Step::Done {
+        note(h, Health::LostRace);
+        return stranger(x);
+    }
+    if x.facts.remember {
+        w.remember(&x.key, &x.closed);
+    }
+    if x.facts.hairpin {
+        note(h, Health::Hairpin);
+    }
+    if x.facts.hole_dropped {
+        note(h, Health::HolesForgotten);
+    }
+    if x.facts.closed.is_some() {
+        record_end(w, x, entry);
+    }
+    if x.waiting && x.facts.confirmed && w.promote(&x.key, entry).is_none() {
+        note(h, Health::FlowTableFull);
+    }
+}
+
+/// One look at the flow, under its lock: enough for all but what belongs on the scoreboard.
+#[inline(never)]
+fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
+    w.lock(entry);
+    // SAFETY: the entry is a flow's, and the lock makes this the only reference.
+    let step = unsafe { step(&mut *entry, None, x) };
+    w.unlock(entry);
+    step
+}
+
+/// One look at the flow and its scoreboard, under the flow's lock.
+#[inline(never)]
+fn look_closely<W: World>(w: &W, entry: *mut Flow, score: *mut Scoreboard, x: &mut Scratch) -> Step {
+    w.lock(entry);
+    // SAFETY: as for `look`; the scoreboard is the flow's and under the same lock.
+    let step = unsafe { step(&mut *entry, Some(&mut *score), x) };
+    w.unlock(entry);
+    step
+}
+
+#[inline(always)]
+fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Step {
+    if flow.has(Flow::USED) && flow.tag != x.sighting.tag {
+        return Step::Gone;
+    }
+    if x.waiting && flow.has(Flow::MOVED) {
+        return Step::Moved;
+    }
+    match before(flow, &x.segment, x.sighting.dir, score.is_some()) {
+        Before::Score => Step::Score,
+        Before::Raced => Step::Gone,
+        Before::End(close) => {
+            x.ended = (close, end(flow, close));
+            x.facts.svc = flow.svc;
+            Step::Ended
+        }
+        Before::Go => {
+            observe(flow, score, &x.segment, &x.sighting, &mut x.facts);
+            if x.waiting && x.facts.confirmed {
+                flow.bits |= Flow::MOVED;
+            }
+            if x.facts.remember {
+                x.closed = Closed::of(flow);
+            }
+            Step::Done
+        }
+    }
+}
+
+/// The services of both ends.
+#[inline(never)]
+fn services<W: World>(w: &W, x: &mut Scratch) {
+    let [(low, lport), (high, hport)] = x.key.end_points();
+    x.sighting.services = [w.service(&low, lport), w.service(&high, hport)];
+}
+
+/// A segment without a flow: opens one, unless it belongs to none; then its facts are whose it is.
+#[inline(never)]
+fn meet<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
+    services(w, x);
+    x.sighting.prior = w.closed(&x.key);
+    let late = match &x.sighting.prior {
+        Some(p) => x.sighting.now.since(p.at) <= x.sighting.settings.time_wait,
+        None => false,
+    };
+    if x.segment.flags.rst() {
+        stranger(x);
+        x.facts.rst = true;
+        if late {
+            x.facts.fin_before = true;
+            x.facts.phase = Phase::Closed as u8;
+            x.facts.cause = Cause::AfterFin as u8 + 1;
+        } else {
+            x.facts.cause = Cause::UnknownFlow as u8 + 1;
+        }
+        return None;
+    }
+    // What comes late of a connection that has ended and was let go opens nothing.
+    if !late || x.segment.flags.syn() {
+        if let Some(entry) = w.create(&x.key) {
+            return NonNull::new(entry);
+        }
+        note(w.health(health_index(x.point as u32, x.direction)), Health::HalfOpenFull);
+    }
+    stranger(x);
+    None
+}
+
+/// Facts of a segment whose flow is not followed: whose it is, and nothing else.
+#[inline(never)]
+fn stranger(x: &mut Scratch) {
+    let (s, at) = (&x.segment, &x.sighting);
+    let client = if s.flags.syn() { at.dir ^ s.flags.ack() as usize } else { infer_client(s, at) };
+    let side = if client == at.dir { Side::Client } else { Side::Server };
+    let svc = if client == 0 { at.services[1] } else { at.services[0] };
+    x.facts = Facts::blank(side, svc, s.segments);
+}
+
+/// Totals, and a record of what is wrong.
+#[inline(never)]
+fn count<W: World>(w: &W, x: &mut Scratch) {
+    let (f, s) = (&x.facts, &x.segment);
+    let Some(t) = w.totals(totals_index(w.config().services, x.point, f.svc, x.direction)) else {
+        return note(w.health(health_index(x.point as u32, x.direction)), Health::MapError);
+    };
+    add(t, Traffic::Segments.place(f.side, 0), s.segments as u64);
+    add(t, Traffic::Bytes.place(f.side, 0), s.bytes as u64);
+    add(t, Traffic::PayloadBytes.place(f.side, 0), s.payload as u64);
+    if let Some(by) = f.opened {
+        add(t, Traffic::Opened.place(f.side, by as usize), 1);
+    }
+    if f.gap_measured {
+        measure(t, Histogram::ReuseGap, f.gap);
+    }
+    if let Some(us) = f.handshake_us {
+        add(t, Traffic::Established.place(Side::Client, 0), 1);
+        measure(t, Histogram::HandshakeRtt, us as u64 * 1_000);
+    }
+    if let Some(us) = f.first_byte_us {
+        measure(t, Histogram::FirstByte, us as u64 * 1_000);
+    }
+    if let Some(close) = f.closed {
+        add(t, Traffic::Closed.place(closer(close), close as usize), 1);
+    }
+    if !f.notable() {
+        return;
+    }
+    let set = &mut x.found;
+    detect(f, |a, place, n| {
+        set.add(a);
+        add(t, place, n as u64);
+    });
+    if x.found.to_record() {
+        let (s, f, x) = (&x.segment, &x.facts, &*x);
+        // SAFETY: the ring hands out memory of a record's size.
+        let stored = w.submit(|to: *mut AnomalyRecord| unsafe { (*to).fill(s, f, x.found, head(x)) });
+        submitted(w, x, stored);
+    }
+}
+
+#[inline(always)]
+fn submitted<W: World>(w: &W, x: &Scratch, stored: bool) {
+    let h = w.health(health_index(x.point as u32, x.direction));
+    note(h, Health::RingSubmitted);
+    if !stored {
+        note(h, Health::RingLost);
+    }
+}
+
+/// Whom a record is about, with the segment's sender as the client.
+#[inline(always)]
+fn head(x: &Scratch) -> Head {
+    let s = &x.segment;
+    Head {
+        tag: 0,
+        vlans: s.vlans,
+        at: x.sighting.now,
+        client: s.src,
+        server: s.dst,
+        client_port: s.sport,
+        server_port: s.dport,
+        svc: 0,
+        point: x.point,
+        direction: x.direction as u8,
+    }
+}
+
+/// A flow was ended because another connection takes its key.
+#[inline(never)]
+fn ended<W: World>(w: &W, x: &mut Scratch, entry: *mut Flow) {
+    let (close, unanswered) = x.ended;
+    if let Some(t) = w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
+        add(t, Traffic::Closed.place(closer(close), close as usize), 1);
+        if unanswered > 0 {
+            add(t, Anomaly::UnansweredRequest.place(Side::Client, 0), 1);
+        }
+    }
+    record_end(w, x, entry);
+}
+
+/// Puts a flow's end on the ring, with its last state.
+#[inline(never)]
+fn record_end<W: World>(w: &W, x: &Scratch, entry: *mut Flow) {
+    let score = w.score(&x.key, false);
+    let stored = w.submit(|to: *mut EndRecord| {
+        // SAFETY: the ring hands out memory of a record's size, for this call alone.
+        let to = unsafe { &mut *to };
+        w.lock(entry);
+        // SAFETY: the entry is a flow's, and `to.flow` is another.
+        unsafe { (*entry).copy_to(&mut to.flow) };
+        w.unlock(entry);
+        to.counts = match score {
+            // SAFETY: the scoreboard is the flow's; counts read while another processor writes are of before or after.
+            Some(sc) if to.flow.has(Flow::SCORED) => unsafe { [(*sc).half[0].counts, (*sc).half[1].counts] },
+            _ => [Default::default(); 2],
+        };
+        to.head = head(x);
+        to.head.tag = Tag::End as u32;
+        to.head.svc = to.flow.svc;
+        if to.flow.client as usize != x.sighting.dir {
+            let h = to.head;
+            (to.head.client, to.head.server) = (h.server, h.client);
+            (to.head.client_port, to.head.server_port) = (h.server_port, h.client_port);
+        }
+    });
+    submitted(w, x, stored);
 }

@@ -114,54 +114,48 @@ pub struct AnomalyRecord {
 const _: () = assert!(size_of::<AnomalyRecord>() == 128);
 
 impl AnomalyRecord {
-    /// The record of `s`.
+    /// Writes the record of `s`; `head` names the segment's sender as the client. In place, as it goes on the ring.
     #[inline(always)]
-    pub fn new(s: &Segment, f: &Facts, set: AnomalySet, sighted: Head) -> Self {
-        let client = matches!(f.side, Side::Client);
-        let head = Head {
-            tag: Tag::Anomaly as u32,
-            svc: f.svc,
-            client: if client { s.src } else { s.dst },
-            server: if client { s.dst } else { s.src },
-            client_port: if client { s.sport } else { s.dport },
-            server_port: if client { s.dport } else { s.sport },
-            ..sighted
-        };
-        Self {
-            head,
-            gap: f.gap,
-            silence: f.silence,
-            anomalies: set.0,
-            seq: s.seq,
-            ack: s.ack,
-            expected: f.expected,
-            acked: f.acked,
-            payload: s.payload,
-            segments: f.segments,
-            hole_age_us: f.hole_age_us,
-            ts_val: s.options.ts_val,
-            unanswered: f.unanswered,
-            window: s.window,
-            ip_id: s.ip_id,
-            from: f.side as u8,
-            flags: s.flags.0,
-            ttl: s.ttl,
-            verdict: f.verdict as u8,
-            evidence: f.evidence as u8,
-            kind: f.kind as u8,
-            cause: if f.rst { reset::cause(f) as u8 + 1 } else { 0 },
-            origin: if f.rst { reset::origin(f) as u8 + 1 } else { 0 },
-            holder: match f.holder {
-                Some(h) => h as u8 + 1,
-                None => 0,
-            },
-            outcome: match f.outcome {
-                Some(o) => o as u8 + 1,
-                None => 0,
-            },
-            dup_acks: f.dup_acks,
-            repeats: f.repeats,
+    pub fn fill(&mut self, s: &Segment, f: &Facts, set: AnomalySet, head: Head) {
+        self.head = head;
+        self.head.tag = Tag::Anomaly as u32;
+        self.head.svc = f.svc;
+        if matches!(f.side, Side::Server) {
+            (self.head.client, self.head.server) = (head.server, head.client);
+            (self.head.client_port, self.head.server_port) = (head.server_port, head.client_port);
         }
+        self.gap = f.gap;
+        self.silence = f.silence;
+        self.anomalies = set.0;
+        self.seq = s.seq;
+        self.ack = s.ack;
+        self.expected = f.expected;
+        self.acked = f.acked;
+        self.payload = s.payload;
+        self.segments = f.segments;
+        self.hole_age_us = f.hole_age_us;
+        self.ts_val = s.options.ts_val;
+        self.unanswered = f.unanswered;
+        self.window = s.window;
+        self.ip_id = s.ip_id;
+        self.from = f.side as u8;
+        self.flags = s.flags.0;
+        self.ttl = s.ttl;
+        self.verdict = f.verdict as u8;
+        self.evidence = f.evidence as u8;
+        self.kind = f.kind as u8;
+        self.cause = if f.rst { f.cause } else { 0 };
+        self.origin = if f.rst { reset::origin(f) as u8 + 1 } else { 0 };
+        self.holder = match f.holder {
+            Some(h) => h as u8 + 1,
+            None => 0,
+        };
+        self.outcome = match f.outcome {
+            Some(o) => o as u8 + 1,
+            None => 0,
+        };
+        self.dup_acks = f.dup_acks;
+        self.repeats = f.repeats;
     }
 }
 
@@ -244,7 +238,9 @@ mod tests {
     fn records_round_trip_and_refuse_nonsense() {
         let s = crate::test_segment();
         let f = Facts { rst: true, ..Facts::blank(Side::Server, 2, 1) };
-        let r = AnomalyRecord::new(&s, &f, AnomalySet(5), Head::default());
+        let mut r = AnomalyRecord::default();
+        let head = Head { client_port: s.sport, server_port: s.dport, ..Head::default() };
+        r.fill(&s, &f, AnomalySet(5), head);
         assert_eq!((r.head.client_port, r.head.server_port, r.head.svc), (443, 40_000, 2));
         let bytes = bytemuck::bytes_of(&r);
         assert!(matches!(Record::decode(bytes), Ok(Record::Anomaly(back)) if back == r));

@@ -62,6 +62,10 @@ pub struct Counts {
 pub struct HalfScore {
     /// Holes in no order.
     pub holes: [Hole; HOLES],
+    /// The hole that decides what the latest segment below `next` is: of those it touched, the one furthest on.
+    pub filling: Hole,
+    /// Bytes of that segment that lay in holes.
+    pub filled: u32,
     /// What the other side's latest SACK reported of this half.
     pub sacked: [[SeqNum; 2]; MAX_SACK_BLOCKS],
     /// Counts.
@@ -78,8 +82,12 @@ pub struct HalfScore {
     pub repeats: u8,
     /// `HalfScore::FORGOT` and the like.
     pub bits: u8,
+    /// A slot found by a search; means nothing afterwards.
+    found: u8,
+    /// The slot that is dropped next when all are taken.
+    turn: u8,
     /// Explicit padding, always 0.
-    pub reserved: [u16; 3],
+    pub reserved: [u8; 4],
 }
 
 /// A flow's scoreboard: both halves, in the key's order. Aligned, so that wiping it takes few instructions.
@@ -89,15 +97,20 @@ pub struct Scoreboard {
     /// The halves.
     pub half: [HalfScore; 2],
 }
-const _: () = assert!(size_of::<Scoreboard>() == 528);
+const _: () = assert!(size_of::<Scoreboard>() == 576);
 
-/// How a segment lies against the holes of its half.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fill {
-    /// Bytes of the segment that lay in holes.
-    pub bytes: u32,
-    /// The hole that decides: of those touched, the one that opened last.
-    pub hole: Hole,
+impl Scoreboard {
+    /// Forgets everything.
+    #[inline(always)]
+    pub fn wipe(&mut self) {
+        let words: *mut u64 = core::ptr::from_mut(self).cast();
+        for i in 0..size_of::<Self>() / 8 {
+            // Word by word: as a call of `memset`, which the compiler would make of it, the kernel's verifier walks
+            // through it byte by byte.
+            // SAFETY: inside `self`, which is aligned to words and for which all zeroes are blank.
+            unsafe { words.add(i).write_volatile(0) };
+        }
+    }
 }
 
 impl HalfScore {
@@ -116,28 +129,36 @@ impl HalfScore {
         self.bits & bit != 0
     }
 
+    /// The last slot that fits, or none. What is found stands in memory: the kernel's verifier would follow each slot
+    /// by itself through all that comes after.
+    #[inline(always)]
+    fn find(&mut self, fits: impl Fn(&Hole) -> bool) -> Option<usize> {
+        let found: *mut u8 = &mut self.found;
+        // SAFETY: here and below, a reference is valid for both.
+        unsafe { found.write_volatile(HOLES as u8) };
+        for i in 0..HOLES {
+            if fits(&self.holes[i]) {
+                // SAFETY: as above.
+                unsafe { found.write_volatile(i as u8) };
+            }
+        }
+        // SAFETY: as above.
+        let found = unsafe { found.read_volatile() } as usize;
+        if found < HOLES { Some(found & (HOLES - 1)) } else { None }
+    }
+
     /// Opens a hole; false when the oldest one had to be dropped for it.
     #[inline(always)]
     pub fn open(&mut self, hole: Hole) -> bool {
-        let mut lowest = 0;
-        let mut i = 0;
-        while i < HOLES {
-            if self.holes[i].free() {
-                self.holes[i] = hole;
-                return true;
-            }
-            i += 1;
+        if let Some(i) = self.find(|h| h.free()) {
+            self.holes[i] = hole;
+            return true;
         }
-        i = 1;
-        while i < HOLES {
-            if self.holes[lowest & (HOLES - 1)].start.after(self.holes[i].start) {
-                lowest = i;
-            }
-            i += 1;
-        }
-        let slot = &mut self.holes[lowest & (HOLES - 1)];
-        let end = slot.end;
-        *slot = hole;
+        // All slots are taken: they go in turn, from the last one, as they were taken.
+        self.turn = self.turn.wrapping_sub(1);
+        let i = self.turn as usize & (HOLES - 1);
+        let end = self.holes[i].end;
+        self.holes[i] = hole;
         self.forget(end);
         false
     }
@@ -154,42 +175,31 @@ impl HalfScore {
         self.has(Self::FORGOT) && self.forgotten_to.at_or_after(end)
     }
 
-    /// Takes `[seq, end)` out of the holes.
+    /// Takes `[seq, end)` out of the holes; `filled` and `filling` say what it met.
     #[inline(always)]
-    pub fn fill(&mut self, seq: SeqNum, end: SeqNum) -> Option<Fill> {
-        let mut found: Option<Fill> = None;
-        let mut rest = Hole::default();
-        let mut i = 0;
-        while i < HOLES {
+    pub fn fill(&mut self, seq: SeqNum, end: SeqNum) {
+        self.filled = 0;
+        for _ in 0..HOLES {
+            let Some(i) = self.find(|h| !h.free() && end.after(h.start) && h.end.after(seq)) else {
+                break;
+            };
             let h = self.holes[i];
-            if !h.free() && end.after(h.start) && h.end.after(seq) {
-                let (from, to) = (h.start.later(seq), h.end.earlier(end));
-                let bytes = to.distance(from) as u32;
-                match &mut found {
-                    None => found = Some(Fill { bytes, hole: h }),
-                    Some(f) => {
-                        f.bytes += bytes;
-                        if h.start.after(f.hole.start) {
-                            f.hole = h;
-                        }
-                    }
-                }
-                if seq.after(h.start) {
-                    self.holes[i].end = seq;
-                    if h.end.after(end) {
-                        // Filled in the middle: what is left above needs a slot of its own.
-                        rest = Hole { start: end, ..h };
-                    }
-                } else {
-                    self.holes[i].start = to;
-                }
+            if self.filled == 0 || h.start.after(self.filling.start) {
+                self.filling = h;
             }
-            i += 1;
+            let (from, to) = (h.start.later(seq), h.end.earlier(end));
+            self.filled += to.distance(from) as u32;
+            if !seq.after(h.start) {
+                self.holes[i].start = to;
+                continue;
+            }
+            self.holes[i].end = seq;
+            if h.end.after(end) {
+                // Filled in the middle: what is left above needs a slot of its own, and nothing else was touched.
+                self.open(Hole { start: end, ..h });
+                break;
+            }
         }
-        if !rest.free() {
-            self.open(rest);
-        }
-        found
     }
 
     /// Notes what a segment of the other side, acknowledging up to `ack`, says of this half; true for a D-SACK,
@@ -263,18 +273,23 @@ mod tests {
         v
     }
 
+    fn filled(s: &mut HalfScore, seq: u32, end: u32) -> u32 {
+        s.fill(SeqNum(seq), SeqNum(end));
+        s.filled
+    }
+
     #[test]
     fn fills_shrink_split_and_close() {
         let mut s = HalfScore::default();
         assert!(s.open(hole(100, 200)));
-        assert_eq!(s.fill(SeqNum(0), SeqNum(100)), None);
-        assert_eq!(s.fill(SeqNum(90), SeqNum(110)).map(|f| f.bytes), Some(10));
+        assert_eq!(filled(&mut s, 0, 100), 0);
+        assert_eq!(filled(&mut s, 90, 110), 10);
         assert_eq!(holes(&s), [(110, 200)]);
-        assert_eq!(s.fill(SeqNum(190), SeqNum(210)).map(|f| f.bytes), Some(10));
-        assert_eq!(s.fill(SeqNum(140), SeqNum(150)).map(|f| f.bytes), Some(10));
+        assert_eq!(filled(&mut s, 190, 210), 10);
+        assert_eq!(filled(&mut s, 140, 150), 10);
         assert_eq!(holes(&s), [(110, 140), (150, 190)]);
-        let f = s.fill(SeqNum(100), SeqNum(300)).unwrap();
-        assert_eq!((f.bytes, f.hole.start), (70, SeqNum(150)));
+        assert_eq!(filled(&mut s, 100, 300), 70);
+        assert_eq!(s.filling.start, SeqNum(150));
         assert!(!s.has_holes());
     }
 
@@ -282,8 +297,8 @@ mod tests {
     fn across_the_wrap() {
         let mut s = HalfScore::default();
         s.open(Hole { start: SeqNum(u32::MAX - 9), end: SeqNum(10), ..Hole::default() });
-        assert_eq!(s.fill(SeqNum(u32::MAX), SeqNum(5)).map(|f| f.bytes), Some(6));
-        assert_eq!(s.fill(SeqNum(u32::MAX - 20), SeqNum(20)).map(|f| f.bytes), Some(14));
+        assert_eq!(filled(&mut s, u32::MAX, 5), 6);
+        assert_eq!(filled(&mut s, u32::MAX - 20, 20), 14);
         assert!(!s.has_holes());
     }
 
@@ -296,7 +311,7 @@ mod tests {
         assert!(!s.may_be_forgotten(SeqNum(50)));
         assert!(!s.open(hole(800, 850)));
         assert!(s.may_be_forgotten(SeqNum(50)) && !s.may_be_forgotten(SeqNum(150)));
-        assert_eq!(s.fill(SeqNum(0), SeqNum(50)), None);
+        assert_eq!(filled(&mut s, 0, 50), 0);
     }
 
     #[test]

@@ -5,8 +5,10 @@
 //! the sender made its packets, then what the other side reported, then time against the round trip.
 
 use crate::{
-    facts::{Evidence, RetransKind, Verdict},
+    facts::{Evidence, Facts, RetransKind, Verdict},
+    flow::Flow,
     half::{Half, IdOrder, Path},
+    observe::Sighting,
     scoreboard::{HalfScore, Hole},
     seq::SeqNum,
     time::Nanos,
@@ -22,35 +24,18 @@ const RTO_CERTAIN_US: u32 = 1_000_000;
 /// Duplicate ACKs that make a sender send again (RFC 5681, 3.2).
 const DUPLICATE_ACKS: u8 = 3;
 
-/// What was judged of one segment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Judged {
-    /// The verdict.
-    pub verdict: Verdict,
-    /// What decided it.
-    pub evidence: Evidence,
-    /// Why it was sent again, for those that were.
-    pub kind: RetransKind,
-    /// Wire segments that the verdict holds for.
-    pub segments: u32,
-    /// Sequence space that this point had not seen before.
-    pub new: u32,
-    /// Microseconds since the hole opened, for fills.
-    pub hole_age_us: u32,
-    /// The oldest hole was dropped for want of slots.
-    pub dropped: bool,
-}
-
 /// What the judgement looks at besides the half itself.
-pub struct Context<'a> {
+struct Context<'a> {
+    /// The segment's half.
+    me: &'a Half,
     /// The other side's half.
-    pub peer: &'a Half,
+    peer: &'a Half,
     /// The way of this half, and of the other.
-    pub paths: [&'a Path; 2],
+    paths: [&'a Path; 2],
     /// Where the packet's IPv4 identification stands, where it has one.
-    pub order: Option<IdOrder>,
+    order: Option<IdOrder>,
     /// Now.
-    pub now: Nanos,
+    now: Nanos,
 }
 
 impl Context<'_> {
@@ -77,108 +62,114 @@ impl Context<'_> {
     }
 }
 
-/// Judges a segment that carries sequence space on a half that was seen before, and moves `next` on.
+/// Takes a segment that begins where its half had ended, with nothing else to ask.
 #[inline(always)]
-pub fn judge(me: &mut Half, mut score: Option<&mut HalfScore>, s: &Segment, c: &Context) -> Judged {
-    let end = s.end();
-    let next = me.next;
+pub fn follow(me: &mut Half, s: &Segment, f: &mut Facts) {
+    me.next = s.end();
+    f.verdict = Verdict::InOrder;
+    f.new = s.sequence_len();
+}
+
+/// Finds where a segment lies that carries sequence space on a half that was seen before. One that begins at its
+/// half's end or beyond is judged with that; for the others `fill` on the scoreboard, [`decide`] and [`explain`] follow.
+#[inline(always)]
+pub fn locate(me: &mut Half, peer: &Half, score: &mut HalfScore, s: &Segment, at: &Sighting, f: &mut Facts) {
+    let (next, end) = (me.next, s.end());
     let from_next = s.seq.distance(next);
-    let mut j = Judged {
-        verdict: Verdict::InOrder,
-        evidence: Evidence::None,
-        kind: RetransKind::Unknown,
-        segments: s.segments,
-        new: s.sequence_len(),
-        hole_age_us: 0,
-        dropped: false,
-    };
-    if let Some(probe) = one_byte(score.as_deref_mut(), s, from_next, c, next) {
-        j.verdict = probe;
-        j.new = 0;
-        return j;
+    if let Some(probe) = one_byte(score, s, from_next, peer, next) {
+        f.verdict = probe;
+        return;
     }
-    if from_next >= 0 {
-        let probed = take_probed(score.as_deref_mut(), from_next);
-        if from_next > 0 && !probed {
-            j.verdict = Verdict::Gap;
-            if let Some(sc) = score {
-                let hole = Hole {
-                    start: next,
-                    end: s.seq,
-                    opener_ts: s.options.ts_val,
-                    opened_at: c.now.stamp(),
-                    opener_id: s.ip_id,
-                    reserved: 0,
-                };
-                j.dropped = !sc.open(hole);
-            }
-        }
-        me.next = end;
-        return j;
+    if from_next < 0 {
+        f.below = true;
+        f.known_end = end.earlier(next);
+        f.new = if end.after(next) { end.distance(next) as u32 } else { 0 };
+        f.segments = s.segments_in(f.known_end.distance(s.seq) as u32);
+        return;
     }
-    let known_end = end.earlier(next);
-    let known = known_end.distance(s.seq) as u32;
-    let beyond = if end.after(next) { end.distance(next) as u32 } else { 0 };
-    if beyond > 0 {
-        me.next = end;
-    }
-    j.segments = s.segments_in(known);
-    let fill = match score.as_deref_mut() {
-        Some(sc) => sc.fill(s.seq, known_end),
-        None => None,
-    };
-    if let Some(f) = fill {
-        j.hole_age_us = c.now.stamp().since(f.hole.opened_at);
-        (j.verdict, j.evidence) = if f.bytes < known {
-            // A first sending never overlaps what was sent before it.
-            (Verdict::LateFill, Evidence::Sequence)
-        } else {
-            filled(me, score.as_deref(), s, &f.hole, j.hole_age_us, c)
+    let probed = take_probed(score, from_next);
+    follow(me, s, f);
+    if from_next > 0 && !probed {
+        f.verdict = Verdict::Gap;
+        let hole = Hole {
+            start: next,
+            end: s.seq,
+            opener_ts: s.options.ts_val,
+            opened_at: at.now.stamp(),
+            opener_id: s.ip_id,
+            reserved: 0,
         };
-        j.new = f.bytes + beyond;
-    } else {
-        let lost_track = me.isn.after(s.seq)
-            || match score.as_deref() {
-                Some(sc) => sc.may_be_forgotten(known_end),
-                // No room for a scoreboard: what holes there were is not known.
-                None => true,
-            };
-        (j.verdict, j.evidence) = repeated(me, score.as_deref(), s, known_end, lost_track, c);
-        j.new = beyond;
+        f.hole_dropped = !score.open(hole);
     }
-    if matches!(j.verdict, Verdict::LateFill | Verdict::Retransmission | Verdict::Spurious) {
-        j.kind = kind(me, score.as_deref(), s, end, next, c);
-        if let Some(sc) = score {
-            note_repeat(sc, s.seq, next, j.kind);
-        }
+}
+
+/// Judges a segment that begins below its half's end, by what it filled.
+#[inline(always)]
+pub fn decide(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting, f: &mut Facts) {
+    let dir = at.dir & 1;
+    let c = Context {
+        me: &flow.half[dir],
+        peer: &flow.half[1 - dir],
+        paths: [&flow.path[dir], &flow.path[1 - dir]],
+        order: f.order,
+        now: at.now,
+    };
+    if score.filled == 0 {
+        (f.verdict, f.evidence) = repeated(score, s, f.known_end, &c);
+        return;
+    }
+    f.new += score.filled;
+    f.hole_age_us = c.now.stamp().since(score.filling.opened_at);
+    (f.verdict, f.evidence) = if score.filled < f.known_end.distance(s.seq) as u32 {
+        // A first sending never overlaps what was sent before it.
+        (Verdict::LateFill, Evidence::Sequence)
+    } else {
+        filled(score, s, f.hole_age_us, &c)
+    };
+}
+
+/// Says of a segment that was sent again why, and moves the half on.
+#[inline(always)]
+pub fn explain(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting, f: &mut Facts) {
+    let dir = at.dir & 1;
+    if matches!(f.verdict, Verdict::LateFill | Verdict::Retransmission | Verdict::Spurious) {
+        let c = Context {
+            me: &flow.half[dir],
+            peer: &flow.half[1 - dir],
+            paths: [&flow.path[dir], &flow.path[1 - dir]],
+            order: None,
+            now: at.now,
+        };
+        f.kind = kind(score, s, &c);
+        note_repeat(score, s.seq, flow.half[dir].next, f.kind);
+        let me = &mut flow.half[dir];
         // Karn: the acknowledgement to come does not tell which sending it is for (RFC 6298, 3).
         if me.has(Half::TIMED) && me.timed_end.after(s.seq) {
             me.bits &= !Half::TIMED;
         }
     }
-    j
+    let me = &mut flow.half[dir];
+    me.next = me.next.later(s.end());
 }
 
 /// Keepalives and window probes of one byte (those without a byte carry no sequence space, see `observe`).
 #[inline(always)]
 fn one_byte(
-    score: Option<&mut HalfScore>,
+    score: &mut HalfScore,
     s: &Segment,
     from_next: i32,
-    c: &Context,
+    peer: &Half,
     next: SeqNum,
 ) -> Option<Verdict> {
     if s.payload != 1 || !s.flags.plain() || (from_next != 0 && from_next != -1) {
         return None;
     }
-    if c.peer.seen() && c.peer.window == 0 {
-        if let Some(sc) = score {
-            sc.bits |= HalfScore::PROBED;
-        }
+    if peer.seen() && peer.window == 0 {
+        score.bits |= HalfScore::PROBED;
         return Some(Verdict::ZeroWindowProbe);
     }
     // While its byte is outstanding a sender's timer sends again and not to keep alive (Linux `tcp_keepalive_timer`).
-    if from_next == -1 && (!c.peer.has(Half::ACKED) || c.acked(next)) {
+    if from_next == -1 && (!peer.has(Half::ACKED) || peer.ack.at_or_after(next)) {
         return Some(Verdict::Keepalive);
     }
     None
@@ -187,33 +178,23 @@ fn one_byte(
 /// Whether the half goes on right after the one byte it had sent into a closed window: the byte was taken, and is
 /// no hole. Asked once; sending the byte again with more behind it settles it too.
 #[inline(always)]
-fn take_probed(score: Option<&mut HalfScore>, from_next: i32) -> bool {
-    match score {
-        Some(sc) if sc.has(HalfScore::PROBED) => {
-            sc.bits &= !HalfScore::PROBED;
-            from_next == 1
-        }
-        _ => false,
-    }
+fn take_probed(score: &mut HalfScore, from_next: i32) -> bool {
+    let probed = score.has(HalfScore::PROBED);
+    score.bits &= !HalfScore::PROBED;
+    probed && from_next == 1
 }
 
 /// A segment that lies in a hole: overtaken, or sent again.
 #[inline(always)]
-fn filled(
-    me: &Half,
-    score: Option<&HalfScore>,
-    s: &Segment,
-    hole: &Hole,
-    age_us: u32,
-    c: &Context,
-) -> (Verdict, Evidence) {
+fn filled(score: &HalfScore, s: &Segment, age_us: u32, c: &Context) -> (Verdict, Evidence) {
+    let hole = &score.filling;
     if c.id_order().is_some() {
         let later = s.ip_id.wrapping_sub(hole.opener_id) as i16;
         if later != 0 {
             return (if later < 0 { Verdict::OutOfOrder } else { Verdict::LateFill }, Evidence::IpId);
         }
     }
-    if s.options.timestamps && me.has(Half::TIMESTAMPS) {
+    if s.options.timestamps && c.me.has(Half::TIMESTAMPS) {
         let later = s.options.ts_val.wrapping_sub(hole.opener_ts) as i32;
         if later != 0 {
             return (if later < 0 { Verdict::OutOfOrder } else { Verdict::LateFill }, Evidence::Timestamp);
@@ -222,7 +203,7 @@ fn filled(
     if age_us < c.round_trip_us() {
         return (Verdict::OutOfOrder, Evidence::Time);
     }
-    let evidence = if score.is_some_and(|sc| sc.sacked_above(hole.start)) {
+    let evidence = if score.sacked_above(hole.start) {
         Evidence::Sack
     } else if c.peer.dup_acks >= DUPLICATE_ACKS {
         Evidence::DuplicateAck
@@ -234,38 +215,32 @@ fn filled(
 
 /// A segment all of whose known bytes this point has seen: copied, needless, or lost further on.
 #[inline(always)]
-fn repeated(
-    me: &Half,
-    score: Option<&HalfScore>,
-    s: &Segment,
-    known_end: SeqNum,
-    lost_track: bool,
-    c: &Context,
-) -> (Verdict, Evidence) {
+fn repeated(score: &HalfScore, s: &Segment, known_end: SeqNum, c: &Context) -> (Verdict, Evidence) {
     match c.id_order() {
         Some(IdOrder::Again) => return (Verdict::Duplicate, Evidence::IpId),
         Some(_) => {}
         None => {
-            let timestamps = s.options.timestamps && me.has(Half::TIMESTAMPS);
-            let later = s.options.ts_val.wrapping_sub(me.ts_val) as i32;
+            let timestamps = s.options.timestamps && c.me.has(Half::TIMESTAMPS);
+            let later = s.options.ts_val.wrapping_sub(c.me.ts_val) as i32;
             if timestamps && later < 0 {
                 // What is sent again carries the clock of its sending, which is not before the newest one's.
                 return (Verdict::Duplicate, Evidence::Timestamp);
             }
-            let soon = c.now.stamp().since(me.last_data) < c.round_trip_us();
-            if soon && !(timestamps && later > 0) && s.end() == me.next && s.sequence_len() > 0 {
+            let soon = c.now.stamp().since(c.me.last_data) < c.round_trip_us();
+            if soon && !(timestamps && later > 0) && s.end() == c.me.next {
                 // The last segment again, before its sender could have heard anything.
                 return (Verdict::Duplicate, Evidence::Time);
             }
         }
     }
-    if lost_track {
+    if c.me.isn.after(s.seq) || score.may_be_forgotten(known_end) {
+        // From before this point joined, or in a hole that was dropped.
         return (Verdict::Unknown, Evidence::None);
     }
     if c.acked(known_end) {
         return (Verdict::Spurious, Evidence::Ack);
     }
-    if score.is_some_and(|sc| sc.is_sacked(s.seq, known_end)) {
+    if score.is_sacked(s.seq, known_end) {
         return (Verdict::Spurious, Evidence::Sack);
     }
     let evidence = if c.id_order().is_some() { Evidence::IpId } else { Evidence::Sequence };
@@ -274,26 +249,17 @@ fn repeated(
 
 /// Why a segment was sent again.
 #[inline(always)]
-fn kind(
-    me: &Half,
-    score: Option<&HalfScore>,
-    s: &Segment,
-    end: SeqNum,
-    next: SeqNum,
-    c: &Context,
-) -> RetransKind {
+fn kind(score: &HalfScore, s: &Segment, c: &Context) -> RetransKind {
+    let (end, next) = (s.end(), c.me.next);
     if s.flags.syn() {
         return RetransKind::Syn;
     }
-    let silence = c.now.stamp().since(me.last_data);
-    let (reported, in_timeout, before) = match score {
-        Some(sc) => (
-            sc.sacked_above(end),
-            sc.has(HalfScore::TIMED_OUT) && sc.timeout_high.at_or_after(end) && !c.acked(sc.timeout_high),
-            sc.repeats > 0 && sc.repeat_seq == s.seq,
-        ),
-        None => (false, false, false),
-    };
+    let silence = c.now.stamp().since(c.me.last_data);
+    let reported = score.sacked_above(end);
+    let in_timeout = score.has(HalfScore::TIMED_OUT)
+        && score.timeout_high.at_or_after(end)
+        && !c.acked(score.timeout_high);
+    let before = score.repeats > 0 && score.repeat_seq == s.seq;
     let told = reported || c.peer.dup_acks >= DUPLICATE_ACKS;
     let tail = end.at_or_after(next) && c.peer.dup_acks == 0 && !reported && !before;
     let rto = c.round_trip_us().saturating_add(RTO_MIN_US);

@@ -37,14 +37,17 @@ labels! {
 /// Unanswered repeats of the same bytes that make a `timeout`.
 pub const TIMEOUT_REPEATS: u8 = 3;
 
-/// The first rule that fits.
+/// The code of the first rule that fits; a second RST of a connection has the first one's cause, as both answer the
+/// same event.
 #[inline(always)]
-pub fn cause(f: &Facts) -> Cause {
-    if let Some(first) = first_cause(f) {
-        return first;
-    }
+pub fn cause(f: &Facts) -> u8 {
+    if f.cause != 0 { f.cause } else { rule(f) as u8 + 1 }
+}
+
+#[inline(always)]
+fn rule(f: &Facts) -> Cause {
     let from_server = matches!(f.side, Side::Server);
-    let handshake = matches!(f.phase, Phase::New | Phase::SynSent);
+    let handshake = f.phase <= Phase::SynSent as u8;
     if f.holder.is_some() {
         let answers_syn = from_server && handshake;
         let ends_challenge = !from_server && matches!(f.outcome, Some(Outcome::Challenged));
@@ -62,30 +65,13 @@ pub fn cause(f: &Facts) -> Cause {
     if f.fin_before {
         return Cause::AfterFin;
     }
-    if !f.data_before && !matches!(f.phase, Phase::Closed | Phase::Reset) {
+    if !f.data_before && f.phase < Phase::Closed as u8 {
         return Cause::HalfOpen;
     }
     if f.repeats >= TIMEOUT_REPEATS {
         return Cause::Timeout;
     }
     if f.silence >= f.idle_limit { Cause::Idle } else { Cause::Abort }
-}
-
-/// A second RST of a connection has the first one's cause: both answer the same event.
-#[inline(always)]
-fn first_cause(f: &Facts) -> Option<Cause> {
-    Some(match f.first_cause {
-        1 => Cause::TimeWait,
-        2 => Cause::AfterReuse,
-        3 => Cause::Refused,
-        4 => Cause::HalfOpen,
-        5 => Cause::AfterFin,
-        6 => Cause::Timeout,
-        7 => Cause::Idle,
-        8 => Cause::Abort,
-        9 => Cause::UnknownFlow,
-        _ => return None,
-    })
 }
 
 /// Where the RST came from.
@@ -96,7 +82,7 @@ pub fn origin(f: &Facts) -> Origin {
 
 /// Place of a cause and origin among the family's label combinations.
 #[inline(always)]
-pub const fn sub(cause: Cause, origin: Origin) -> usize {
+pub const fn sub(cause: u8, origin: Origin) -> usize {
     cause as usize * Origin::ALL.len() + origin as usize
 }
 
@@ -106,7 +92,7 @@ pub fn detect(f: &Facts) -> Hit {
     if !f.rst {
         return Hit::NONE;
     }
-    Hit::when(true, 1, sub(cause(f), origin(f)))
+    Hit::when(true, 1, sub(f.cause.saturating_sub(1), origin(f)))
 }
 
 #[cfg(test)]
@@ -115,14 +101,14 @@ mod tests {
     use crate::anomaly::reuse::Holder;
 
     fn rst(side: Side, phase: Phase) -> Facts {
-        Facts { rst: true, phase, data_before: true, ..Facts::blank(side, 0, 1) }
+        Facts { rst: true, phase: phase as u8, data_before: true, ..Facts::blank(side, 0, 1) }
     }
 
     #[test]
-    fn codes_of_first_causes() {
+    fn a_later_rst_shares_the_cause() {
         for c in Cause::ALL {
-            let f = Facts { first_cause: *c as u8 + 1, ..rst(Side::Client, Phase::Reset) };
-            assert_eq!(cause(&f), *c);
+            let f = Facts { cause: *c as u8 + 1, ..rst(Side::Client, Phase::Reset) };
+            assert_eq!(cause(&f), *c as u8 + 1);
         }
     }
 
@@ -130,16 +116,16 @@ mod tests {
     fn first_matching_rule_decides() {
         let est = |side| rst(side, Phase::Established);
         let reused = |o| Facts { holder: Some(Holder::Receiver), outcome: o, ..rst(Side::Server, Phase::SynSent) };
-        assert_eq!(cause(&reused(None)), Cause::TimeWait);
-        assert_eq!(cause(&Facts { side: Side::Client, ..reused(Some(Outcome::Challenged)) }), Cause::TimeWait);
-        let accepted = Facts { phase: Phase::Established, ..reused(Some(Outcome::Accepted)) };
-        assert_eq!(cause(&accepted), Cause::AfterReuse);
-        assert_eq!(cause(&Facts { second_exchange: true, ..accepted }), Cause::Abort);
-        assert_eq!(cause(&rst(Side::Server, Phase::SynSent)), Cause::Refused);
-        assert_eq!(cause(&Facts { data_before: false, ..rst(Side::Client, Phase::SynReceived) }), Cause::HalfOpen);
-        assert_eq!(cause(&Facts { fin_before: true, repeats: 9, ..est(Side::Client) }), Cause::AfterFin);
-        assert_eq!(cause(&Facts { repeats: 3, silence: 9, idle_limit: 5, ..est(Side::Client) }), Cause::Timeout);
-        assert_eq!(cause(&Facts { repeats: 2, silence: 5, idle_limit: 5, ..est(Side::Client) }), Cause::Idle);
-        assert_eq!(cause(&Facts { silence: 4, idle_limit: 5, ..est(Side::Server) }), Cause::Abort);
+        assert_eq!(rule(&reused(None)), Cause::TimeWait);
+        assert_eq!(rule(&Facts { side: Side::Client, ..reused(Some(Outcome::Challenged)) }), Cause::TimeWait);
+        let accepted = Facts { phase: Phase::Established as u8, ..reused(Some(Outcome::Accepted)) };
+        assert_eq!(rule(&accepted), Cause::AfterReuse);
+        assert_eq!(rule(&Facts { second_exchange: true, ..accepted }), Cause::Abort);
+        assert_eq!(rule(&rst(Side::Server, Phase::SynSent)), Cause::Refused);
+        assert_eq!(rule(&Facts { data_before: false, ..rst(Side::Client, Phase::SynReceived) }), Cause::HalfOpen);
+        assert_eq!(rule(&Facts { fin_before: true, repeats: 9, ..est(Side::Client) }), Cause::AfterFin);
+        assert_eq!(rule(&Facts { repeats: 3, silence: 9, idle_limit: 5, ..est(Side::Client) }), Cause::Timeout);
+        assert_eq!(rule(&Facts { repeats: 2, silence: 5, idle_limit: 5, ..est(Side::Client) }), Cause::Idle);
+        assert_eq!(rule(&Facts { silence: 4, idle_limit: 5, ..est(Side::Server) }), Cause::Abort);
     }
 }

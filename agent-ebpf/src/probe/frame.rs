@@ -4,7 +4,7 @@ use crate::{
     maps::{CONFIG, OPTIONS},
     world::first,
 };
-use agent_ebpf::wire::Frame;
+use agent_ebpf::wire::{Frame, options::BUFFER};
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len},
@@ -23,7 +23,7 @@ fn linear<const N: usize>(data: usize, data_end: usize, offset: u32) -> Option<[
 }
 
 #[inline(always)]
-fn buffer<R>(work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
+fn buffer<R>(work: impl FnOnce(&mut [u8; BUFFER]) -> R) -> Option<R> {
     // SAFETY: this processor's own, and a program is not interrupted by another of ours.
     Some(work(unsafe { &mut *first(&OPTIONS)? }))
 }
@@ -62,7 +62,7 @@ impl Frame for XdpFrame<'_> {
     }
 
     #[inline(always)]
-    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
+    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; BUFFER]) -> R) -> Option<R> {
         buffer(work)
     }
 }
@@ -95,7 +95,8 @@ impl Frame for SkbFrame<'_> {
         // A super-packet's payload, or headers that a driver left in pages.
         let mut b = [0u8; N];
         // SAFETY: `b` is `N` bytes long.
-        let r = unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset, b.as_mut_ptr().cast(), N as u32) };
+        let r =
+            unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset, b.as_mut_ptr().cast(), N as u32) };
         if r == 0 { Some(b) } else { None }
     }
 
@@ -105,7 +106,7 @@ impl Frame for SkbFrame<'_> {
     }
 
     #[inline(always)]
-    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
+    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; BUFFER]) -> R) -> Option<R> {
         buffer(work)
     }
 

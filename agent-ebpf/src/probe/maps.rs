@@ -7,6 +7,7 @@ use agent_ebpf::{
     pipeline::Scratch,
     record::AnomalyRecord,
     scoreboard::Scoreboard,
+    wire::options::BUFFER,
 };
 use aya_ebpf::{
     Global,
@@ -15,6 +16,7 @@ use aya_ebpf::{
 };
 
 const SCRATCH_WORDS: usize = size_of::<Scratch>().div_ceil(8);
+const _: () = assert!(size_of::<Flow>() <= 72 * 8 && size_of::<Scoreboard>() <= 72 * 8);
 
 macro_rules! maps {
     ($( $name:ident: $ty:ty; )+) => {
@@ -39,11 +41,13 @@ maps! {
     EVENTS: RingBuf<AnomalyRecord, { capacity::EVENTS }>;
     MOVING: PerCpuArray<[u64; 32], { capacity::MOVING }>;
     SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], { capacity::SCRATCH }>;
-    OPTIONS: PerCpuArray<[u8; 40], { capacity::OPTIONS }>;
-    BLANK: Array<[u64; 66], { capacity::BLANK }>;
+    OPTIONS: PerCpuArray<[u8; BUFFER], { capacity::OPTIONS }>;
+    // Long enough for a flow and for a scoreboard.
+    BLANK: Array<[u64; 72], { capacity::BLANK }>;
     CLOCK: Array<u64, { capacity::CLOCK }>;
 }
 
 /// Set by the daemon before the programs are loaded, then read-only: the verifier knows the values.
 #[unsafe(no_mangle)]
-pub static CONFIG: Global<Config> = Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0 });
+pub static CONFIG: Global<Config> =
+    Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0 });

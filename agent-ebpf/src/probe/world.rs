@@ -9,7 +9,6 @@ use agent_ebpf::{
     layout::{Config, HealthCounts, ServiceKey, Totals},
     observe::Settings,
     pipeline::{Scratch, World},
-    record::EndRecord,
     scoreboard::Scoreboard,
     time::Nanos,
     wire::Addr,
@@ -17,7 +16,7 @@ use agent_ebpf::{
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     btf_maps::{PerCpuArray, lpm_trie::Key},
-    helpers::{bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock},
+    helpers::{bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock, generated::bpf_map_update_elem},
 };
 use bytemuck::Pod;
 
@@ -28,6 +27,21 @@ pub struct Kernel;
 #[inline(always)]
 pub fn first<T>(map: &PerCpuArray<T, 1>) -> Option<*mut T> {
     map.get_ptr_mut(0)
+}
+
+/// Writes an entry by the helper itself: the library's wrapper returns a pair, and where the compiler does not inline
+/// it a BPF function cannot. What came of it is told by a look-up.
+#[inline(always)]
+fn put<M, K, V>(map: &M, key: &K, value: *const V, flags: u32) {
+    // SAFETY: a map's static is its handle; key and value are of the map's sizes, as the callers' types say.
+    unsafe {
+        bpf_map_update_elem(
+            core::ptr::from_ref(map).cast_mut().cast(),
+            core::ptr::from_ref(key).cast_mut().cast(),
+            value.cast_mut().cast(),
+            flags as u64,
+        );
+    }
 }
 
 /// Asks the map of the key's family.
@@ -47,9 +61,6 @@ macro_rules! by_family {
 }
 
 impl World for Kernel {
-    type Entry = *mut Flow;
-    type Score = *mut Scoreboard;
-
     #[inline(always)]
     fn now(&self) -> Nanos {
         if CONFIG.load().test_clock != 0
@@ -92,11 +103,9 @@ impl World for Kernel {
 
     #[inline(always)]
     fn create(&self, key: &FlowKey) -> Option<*mut Flow> {
-        let blank = BLANK.get_ptr(0)?.cast::<Flow>();
-        // Another processor may have made it meanwhile: whether or not, the look-up tells.
-        // SAFETY: zeroes are a flow, and there are enough of them.
+        let blank = BLANK.get_ptr(0)?;
         by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| {
-            let _ = map.insert(k, unsafe { &*blank }, BPF_NOEXIST as u64);
+            put(map, k, blank, BPF_NOEXIST);
             map.get_ptr_mut(k)
         })
     }
@@ -108,12 +117,12 @@ impl World for Kernel {
         unsafe { (*frozen).copy_to(scratch) };
         // SAFETY: as above.
         unsafe { (*scratch).bits &= !Flow::MOVED };
-        // SAFETY: as above.
-        let state = unsafe { &*scratch };
-        let _ = by_family!(key, FLOWS4, FLOWS6, |map, k| map.insert(k, state, BPF_NOEXIST as u64));
+        by_family!(key, FLOWS4, FLOWS6, |map, k| put(map, k, scratch, BPF_NOEXIST));
         let moved = self.flow(key);
         if moved.is_some() {
-            let _ = by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| map.remove(k));
+            by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| {
+                let _ = map.remove(k);
+            });
         }
         moved
     }
@@ -127,9 +136,7 @@ impl World for Kernel {
             if !make {
                 return None;
             }
-            let blank = BLANK.get_ptr(0)?.cast::<Scoreboard>();
-            // SAFETY: zeroes are a scoreboard, and there are enough of them.
-            let _ = map.insert(k, unsafe { &*blank }, BPF_NOEXIST as u64);
+            put(map, k, BLANK.get_ptr(0)?, BPF_NOEXIST);
             map.get_ptr_mut(k)
         })
     }
@@ -147,7 +154,7 @@ impl World for Kernel {
                 // SAFETY: in place, as the module says.
                 unsafe { *old = *closed };
             } else {
-                let _ = map.insert(k, closed, BPF_ANY as u64);
+                put(map, k, closed, BPF_ANY);
             }
         });
     }
@@ -168,26 +175,15 @@ impl World for Kernel {
     }
 
     #[inline(always)]
-    fn with<R>(
-        &self,
-        entry: *mut Flow,
-        score: Option<*mut Scoreboard>,
-        work: impl FnOnce(&mut Flow, Option<&mut Scoreboard>) -> R,
-    ) -> R {
-        // SAFETY: map values stay mapped while a program runs; under the lock there is one writer.
-        unsafe {
-            bpf_spin_lock((&raw mut (*entry).lock).cast());
-            let r = work(&mut *entry, score.map(|s| &mut *s));
-            bpf_spin_unlock((&raw mut (*entry).lock).cast());
-            r
-        }
+    fn lock(&self, entry: *mut Flow) {
+        // SAFETY: the pointer is to a map value, whose first field is the lock.
+        unsafe { bpf_spin_lock((&raw mut (*entry).lock).cast()) };
     }
 
     #[inline(always)]
-    fn counts(&self, score: *mut Scoreboard, to: &mut EndRecord) {
-        // SAFETY: as above; counts read while another processor writes are of before or after.
-        let sc = unsafe { &*score };
-        to.counts = [sc.half[0].counts, sc.half[1].counts];
+    fn unlock(&self, entry: *mut Flow) {
+        // SAFETY: as for `lock`.
+        unsafe { bpf_spin_unlock((&raw mut (*entry).lock).cast()) };
     }
 
     #[inline(always)]

@@ -3,11 +3,15 @@
 use super::{
     Addr, Frame, Segment,
     eth::{Link, Network},
+    settled,
 };
 use crate::health::Health;
 
 /// Longest chain of IPv6 extension headers that is followed; longer ones are [`Health::Ipv6Extensions`].
 pub const MAX_EXTENSIONS: u32 = 6;
+
+/// Most bytes of IPv6 header and extensions.
+const MAX_EXTENSIONS_LEN: u32 = 2_048;
 
 const TCP: u8 = 6;
 
@@ -20,6 +24,17 @@ pub struct Place {
     pub len: u32,
     /// Bytes of IP header and extensions.
     pub ip_header_len: u32,
+}
+
+impl Place {
+    #[inline(always)]
+    fn new(offset: u32, header_len: u32, total: u32, cursor: &mut u32) -> Self {
+        Self {
+            offset: settled(cursor, offset + header_len, 0xfff),
+            len: settled(cursor, total - header_len, u32::MAX),
+            ip_header_len: settled(cursor, header_len, 0xfff),
+        }
+    }
 }
 
 /// Reads the IP header of a packet that holds an unfragmented TCP segment.
@@ -60,7 +75,7 @@ fn ipv4<F: Frame>(frame: &F, offset: u32, s: &mut Segment) -> Result<Place, Heal
     s.v6 = false;
     s.ip_id = u16::from_be_bytes([h[4], h[5]]);
     s.ttl = h[8];
-    Ok(Place { offset: offset + header_len, len: total - header_len, ip_header_len: header_len })
+    Ok(Place::new(offset, header_len, total, &mut s.cursor))
 }
 
 #[inline(always)]
@@ -94,7 +109,7 @@ fn ipv6<F: Frame>(frame: &F, offset: u32, s: &mut Segment) -> Result<Place, Heal
             if total < header_len + 20 {
                 return Err(Health::BadIpLength);
             }
-            return Ok(Place { offset: offset + header_len, len: total - header_len, ip_header_len: header_len });
+            return Ok(Place::new(offset, header_len, total, &mut s.cursor));
         }
         // Hop-by-hop, routing, destination options, fragment, authentication; anything else is no TCP.
         if next != 0 && next != 43 && next != 60 && next != 44 && next != 51 {
@@ -118,6 +133,10 @@ fn ipv6<F: Frame>(frame: &F, offset: u32, s: &mut Segment) -> Result<Place, Heal
             _ => (e[1] as u32 + 1) * 8,
         };
         next = e[0];
+        if header_len > MAX_EXTENSIONS_LEN {
+            return Err(Health::Ipv6Extensions);
+        }
+        header_len = settled(&mut s.cursor, header_len, 0xfff);
     }
     Err(Health::Ipv6Extensions)
 }

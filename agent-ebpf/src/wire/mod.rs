@@ -31,8 +31,8 @@ pub trait Frame {
     /// Lends room for TCP options; `None` when there is none. Kernels before 5.12 refuse an index that is not
     /// constant into the stack, so the kernel has it elsewhere.
     #[inline(always)]
-    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
-        Some(work(&mut [0; 40]))
+    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; options::BUFFER]) -> R) -> Option<R> {
+        Some(work(&mut [0; options::BUFFER]))
     }
 
     /// The VLAN tag control information that the carrier keeps beside the frame (tc), outermost of all tags.
@@ -59,6 +59,18 @@ impl Frame for &[u8] {
 
     fn wire_len(&self) -> u32 {
         self.len() as u32
+    }
+}
+
+/// `n`, at most `mask`, through memory of which the kernel's verifier knows nothing. It follows every path with what it
+/// knows of each number there; behind this, all paths know the same and become one.
+#[inline(always)]
+fn settled(cursor: &mut u32, n: u32, mask: u32) -> u32 {
+    let cursor: *mut u32 = cursor;
+    // SAFETY: a reference is valid for both.
+    unsafe {
+        cursor.write_volatile(n);
+        cursor.read_volatile() & mask
     }
 }
 
@@ -125,6 +137,8 @@ pub struct Segment {
     pub tls_alert: bool,
     /// Decoded options.
     pub options: Options,
+    /// Where reading stands; means nothing afterwards.
+    pub(crate) cursor: u32,
 }
 
 impl Segment {
@@ -133,7 +147,8 @@ impl Segment {
     /// In place, because a kernel program's stack has no room for it.
     #[inline(always)]
     pub fn read<F: Frame>(&mut self, frame: &F) -> Result<(), Health> {
-        let link = eth::parse(frame)?;
+        let mut link = eth::parse(frame)?;
+        link.offset = settled(&mut self.cursor, link.offset, 63);
         self.vlans = link.vlans;
         let tcp = ip::parse(frame, &link, self)?;
         tcp::parse(frame, &tcp, self)
@@ -161,6 +176,7 @@ impl Segment {
             bytes: 0,
             tls_alert: false,
             options: Options::blank(),
+            cursor: 0,
         }
     }
 

@@ -1,6 +1,6 @@
 //! TCP options: MSS, window scale (RFC 7323), timestamps (RFC 7323), SACK (RFC 2018).
 
-use super::Frame;
+use super::{Frame, settled};
 use crate::seq::SeqNum;
 
 /// Most SACK blocks that fit beside no other option.
@@ -27,6 +27,14 @@ pub struct Options {
     pub sack: [[SeqNum; 2]; MAX_SACK_BLOCKS],
 }
 
+/// Room for a full header's options (40 bytes), and a power of two.
+pub const BUFFER: usize = 64;
+/// Its last place.
+const LAST: u32 = BUFFER as u32 - 1;
+
+/// Most options that are looked at, no-ops included; stacks send at most half as many.
+const MAX_OPTIONS: u32 = 20;
+
 /// Two no-ops, then timestamps: what every data segment of most stacks carries (RFC 7323, appendix A).
 const USUAL: [u8; 4] = [1, 1, 8, 10];
 
@@ -50,7 +58,7 @@ impl Options {
 /// Reads `len` (4 to 40) bytes of options at `offset` into blank `o`; a malformed option ends the list, as
 /// RFC 9293, 3.1 allows.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, offset: u32, len: u32, o: &mut Options) {
+pub fn parse<F: Frame>(frame: &F, offset: u32, len: u32, o: &mut Options, cursor: &mut u32) {
     if len == 12
         && let Some(b) = frame.load::<12>(offset)
         && [b[0], b[1], b[2], b[3]] == USUAL
@@ -61,18 +69,18 @@ pub fn parse<F: Frame>(frame: &F, offset: u32, len: u32, o: &mut Options) {
         return;
     }
     frame.with_buffer(|b| {
-        if fill(frame, offset, len, b) {
-            walk(b, len, o);
+        if fill(frame, offset, len, b, cursor) {
+            walk(b, len, o, cursor);
         }
     });
 }
 
 /// Copies the options word by word, as the header's length is counted in words; false when the frame ends before.
 #[inline(always)]
-fn fill<F: Frame>(frame: &F, offset: u32, len: u32, b: &mut [u8; 40]) -> bool {
+fn fill<F: Frame>(frame: &F, offset: u32, len: u32, b: &mut [u8; BUFFER], cursor: &mut u32) -> bool {
     let mut i = 0;
     while i < 40 {
-        if i < len {
+        if i < settled(cursor, len, LAST) {
             let Some(word) = frame.load::<4>(offset + i) else {
                 return false;
             };
@@ -84,31 +92,56 @@ fn fill<F: Frame>(frame: &F, offset: u32, len: u32, b: &mut [u8; 40]) -> bool {
     true
 }
 
-/// The byte at `i`, 0 (end of list) beyond the buffer.
+/// The byte at `i`.
 #[inline(always)]
-fn at(b: &[u8; 40], i: u32) -> u8 {
-    match b.get(i as usize) {
-        Some(x) => *x,
-        None => 0,
-    }
+fn at(b: &[u8; BUFFER], i: u32) -> u8 {
+    b[(i & LAST) as usize]
 }
 
 #[inline(always)]
-fn be32(b: &[u8; 40], i: u32) -> u32 {
+fn be32(b: &[u8; BUFFER], i: u32) -> u32 {
     u32::from_be_bytes([at(b, i), at(b, i + 1), at(b, i + 2), at(b, i + 3)])
 }
 
+/// Where the walk notes in the buffer, behind the options, where each one's data begins.
+#[derive(Clone, Copy)]
+enum Mark {
+    Mss = 40,
+    WindowScale,
+    SackPermitted,
+    Timestamps,
+    Sack,
+}
+
 #[inline(always)]
-fn walk(b: &[u8; 40], len: u32, o: &mut Options) {
+fn mark(b: &mut [u8; BUFFER], m: Mark, data: u32) {
+    let place: *mut u8 = &mut b[m as usize];
+    // SAFETY: a reference is valid for writes. Volatile keeps the mark out of registers.
+    unsafe { place.write_volatile(data as u8) };
+}
+
+/// Where the data of an option begins; 0 when it is absent.
+#[inline(always)]
+fn marked(b: &[u8; BUFFER], m: Mark) -> u32 {
+    let place: *const u8 = &b[m as usize];
+    // SAFETY: a reference is valid for reads.
+    unsafe { place.read_volatile() as u32 & LAST }
+}
+
+/// Finds the options first and reads them after, with notes in memory: what is done in the loop, and what it leaves in
+/// registers, the kernel's verifier follows for each round by itself.
+#[inline(always)]
+fn walk(b: &mut [u8; BUFFER], len: u32, o: &mut Options, cursor: &mut u32) {
+    for m in [Mark::Mss, Mark::WindowScale, Mark::SackPermitted, Mark::Timestamps, Mark::Sack] {
+        mark(b, m, 0);
+    }
+    let len = settled(cursor, len, LAST);
     let mut i = 0;
-    // No-ops take a byte each, so forty rounds reach every option of a full header.
-    for _ in 0..40 {
-        if i >= len {
-            return;
-        }
+    for _ in 0..MAX_OPTIONS {
+        i = settled(cursor, i, LAST);
         let kind = at(b, i);
-        if kind == 0 {
-            return;
+        if i >= len || kind == 0 {
+            break;
         }
         if kind == 1 {
             i += 1;
@@ -116,32 +149,46 @@ fn walk(b: &[u8; 40], len: u32, o: &mut Options) {
         }
         let size = at(b, i + 1) as u32;
         if size < 2 || i + size > len {
-            return;
+            break;
         }
+        let data = i + 2;
         match (kind, size) {
-            (2, 4) => o.mss = u16::from_be_bytes([at(b, i + 2), at(b, i + 3)]),
-            // A shift above 14 is read as 14 (RFC 7323, 2.3).
-            (3, 3) => o.window_scale = Some(if at(b, i + 2) > 14 { 14 } else { at(b, i + 2) }),
-            (4, 2) => o.sack_permitted = true,
-            (8, 10) => {
-                o.timestamps = true;
-                o.ts_val = be32(b, i + 2);
-                o.ts_ecr = be32(b, i + 6);
-            }
-            (5, 10 | 18 | 26 | 34) => {
-                o.sack_blocks = ((size - 2) / 8) as u8;
-                let mut n = 0;
-                while n < MAX_SACK_BLOCKS {
-                    let edge = i + 2 + 8 * n as u32;
-                    if edge + 8 <= i + size {
-                        o.sack[n] = [SeqNum(be32(b, edge)), SeqNum(be32(b, edge + 4))];
-                    }
-                    n += 1;
-                }
-            }
+            (2, 4) => mark(b, Mark::Mss, data),
+            (3, 3) => mark(b, Mark::WindowScale, data),
+            (4, 2) => mark(b, Mark::SackPermitted, data),
+            (8, 10) => mark(b, Mark::Timestamps, data),
+            (5, 10 | 18 | 26 | 34) => mark(b, Mark::Sack, data),
             _ => {}
         }
         i += size;
+    }
+    let mss = marked(b, Mark::Mss);
+    if mss != 0 {
+        o.mss = u16::from_be_bytes([at(b, mss), at(b, mss + 1)]);
+    }
+    let scale = marked(b, Mark::WindowScale);
+    if scale != 0 {
+        // A shift above 14 is read as 14 (RFC 7323, 2.3).
+        let shift = at(b, scale);
+        o.window_scale = Some(if shift > 14 { 14 } else { shift });
+    }
+    o.sack_permitted = marked(b, Mark::SackPermitted) != 0;
+    let timestamps = marked(b, Mark::Timestamps);
+    if timestamps != 0 {
+        o.timestamps = true;
+        o.ts_val = be32(b, timestamps);
+        o.ts_ecr = be32(b, timestamps + 4);
+    }
+    let sack = marked(b, Mark::Sack);
+    if sack != 0 {
+        o.sack_blocks = at(b, sack - 1).saturating_sub(2) / 8;
+        let mut n = 0;
+        while n < MAX_SACK_BLOCKS {
+            // Blocks beyond the count are bytes of other options, and never asked for.
+            let edge = sack + 8 * n as u32;
+            o.sack[n] = [SeqNum(be32(b, edge)), SeqNum(be32(b, edge + 4))];
+            n += 1;
+        }
     }
 }
 
@@ -151,7 +198,7 @@ mod tests {
 
     fn options(b: &[u8]) -> Options {
         let mut o = Options::blank();
-        parse(&b, 0, b.len() as u32, &mut o);
+        parse(&b, 0, b.len() as u32, &mut o, &mut 0);
         o
     }
 

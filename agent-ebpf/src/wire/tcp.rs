@@ -71,7 +71,7 @@ pub fn parse<F: Frame>(frame: &F, at: &Place, s: &mut Segment) -> Result<(), Hea
     s.options = Options::blank();
     if header_len > 20 {
         // Options cut off by a snap length are read as absent; in the kernel they are always there.
-        options::parse(frame, at.offset + 20, header_len - 20, &mut s.options);
+        options::parse(frame, at.offset + 20, header_len - 20, &mut s.options, &mut s.cursor);
     }
     s.payload = at.len - header_len;
     s.segment_size = frame.gso_size();
