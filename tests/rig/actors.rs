@@ -1,0 +1,1 @@
+//! The TCP actors behave as they are named.
