@@ -8,14 +8,17 @@
 //! Two rules hold everywhere. No test waits by the clock: [`eventually`] waits for a condition with a deadline.
 //! No test is skipped: without root every namespace panics with a sentence that says so.
 
+pub mod agent;
 pub mod command;
 pub mod eventually;
 pub mod impair;
 pub mod netns;
 pub mod packet_socket;
 pub mod raw;
+pub mod script;
 pub mod tcp;
 pub mod topology;
+pub mod truth;
 
 pub use eventually::eventually;
 pub use netns::NetNs;

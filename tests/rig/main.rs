@@ -2,5 +2,8 @@
 //! behave as they are named. What the agent's tests take for truth is checked here against a second witness.
 
 mod actors;
+mod attached;
+mod frames;
 mod impairment;
+mod program;
 mod worlds;

@@ -3,6 +3,7 @@
 //! A socket stays in the namespace in which it was made, so a [`Conn`] can be used from the test's own thread. Every
 //! operation has a deadline: a connection that hangs fails the test with a sentence and does not hang the run.
 
+mod close;
 mod info;
 mod server;
 
@@ -133,16 +134,7 @@ impl Conn {
 
     /// Sends the next `length` bytes of the pattern.
     pub fn try_send(&mut self, length: u64) -> io::Result<()> {
-        let end = self.sent + length;
-        while self.sent < end {
-            let chunk = pattern_bytes(
-                self.sent,
-                usize::try_from((end - self.sent).min(1 << 16)).expect("at most 64 KiB"),
-            );
-            (&self.socket).write_all(&chunk)?;
-            self.sent += chunk.len() as u64;
-        }
-        Ok(())
+        send_pattern(&self.socket, &mut self.sent, length)
     }
 
     /// Sends the next `length` bytes of the pattern; returns when the kernel has taken them.
@@ -229,10 +221,10 @@ impl Conn {
         self.socket.shutdown(Shutdown::Write).expect("an open connection can be half closed");
     }
 
-    /// Closes at once with RST (SO_LINGER 0).
+    /// Closes at once with RST, as SO_LINGER 0 does.
     #[track_caller]
     pub fn reset(self) {
-        self.socket.set_linger(Some(Duration::ZERO)).expect("SO_LINGER can be set");
+        close::reset(&self.socket).unwrap_or_else(|error| panic!("cannot reset the connection: {error}"));
     }
 
     /// Closes in the ordinary way.
@@ -260,16 +252,22 @@ impl Conn {
     }
 }
 
+impl Drop for Conn {
+    fn drop(&mut self) {
+        close::close(&self.socket);
+    }
+}
+
 /// Sends `length` bytes through the connection to an echoing server, and checks each that comes back.
 ///
 /// # Panics
 /// When a byte is missing or wrong.
 #[track_caller]
 pub fn echo(conn: &mut Conn, length: u64) {
-    let clone = conn.socket.try_clone().expect("a socket can be copied");
-    let mut sender = Conn { socket: clone, sent: conn.sent, received: 0 };
+    let socket = conn.socket.try_clone().expect("a socket can be copied");
+    let mut sent = conn.sent;
     std::thread::scope(|scope| {
-        let sending = scope.spawn(move || sender.try_send(length));
+        let sending = scope.spawn(move || send_pattern(&socket, &mut sent, length));
         conn.receive(length);
         sending
             .join()
@@ -277,4 +275,15 @@ pub fn echo(conn: &mut Conn, length: u64) {
             .unwrap_or_else(|error| panic!("cannot send: {error}"));
     });
     conn.sent += length;
+}
+
+fn send_pattern(mut socket: &Socket, sent: &mut u64, length: u64) -> io::Result<()> {
+    let end = *sent + length;
+    while *sent < end {
+        let most = usize::try_from((end - *sent).min(1 << 16)).expect("at most 64 KiB");
+        let chunk = pattern_bytes(*sent, most);
+        socket.write_all(&chunk)?;
+        *sent += chunk.len() as u64;
+    }
+    Ok(())
 }

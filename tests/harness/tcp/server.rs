@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Conn, DEADLINE};
+use super::{Conn, DEADLINE, close};
 use crate::netns::NetNs;
 
 /// What a server does with every connection. All of them close when the client has closed, unless said otherwise.
@@ -171,6 +171,8 @@ fn accept_all(listener: &Socket, stopped: &PipeReader, shared: &Arc<Shared>) {
             shared.lock().finished.push(end);
         }));
     }
+    // Not by closing alone: a child of another test may hold a copy of the listener for a moment.
+    let _ = listener.shutdown(Shutdown::Both);
     for (_, socket) in shared.lock().open.drain(..) {
         let _ = socket.shutdown(Shutdown::Both);
     }
@@ -196,7 +198,7 @@ fn serve_one(number: u64, socket: Socket, shared: &Shared) -> io::Result<u64> {
         Serve::Reset(length) => {
             let received = conn.try_receive(length);
             forget();
-            conn.reset();
+            close::reset(&conn.socket)?;
             return received;
         }
         Serve::ZeroWindow => {
