@@ -141,6 +141,22 @@ impl NetNs {
             .unwrap_or_else(|error| panic!("cannot set {name} to {value} in {}: {error}", self.name));
     }
 
+    /// Has everything that arrives at an interface handled by one processor, in the order in which it was sent. Without
+    /// this a veth hands each packet to the processor that sent it, and a sender that moves between two, or answers from
+    /// an interrupt on another one, overtakes itself on a wire that should be in order.
+    #[track_caller]
+    pub fn steer(&self, interface: &str, cpu: u32) {
+        let mask = format!("{:x}", 1_u32 << (cpu % 32));
+        let steered = self.run(|| {
+            // sysfs shows the interfaces of the namespace in which it was mounted.
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
+            mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), None::<&str>)?;
+            fs::write(format!("/sys/class/net/{interface}/queues/rx-0/rps_cpus"), &mask)
+        });
+        steered.unwrap_or_else(|error: std::io::Error| panic!("cannot steer {interface}: {error}"));
+    }
+
     /// Turns segmentation and checksum offloads of an interface on or off, so that what a hook sees is what a wire
     /// would carry (off) or what a virtual network really hands over (on).
     #[track_caller]

@@ -95,6 +95,8 @@ pub struct Plan {
     client_side: Option<Rule>,
     server_side: Option<Rule>,
     offloads: bool,
+    many_cpus: bool,
+    patient: bool,
 }
 
 impl Plan {
@@ -117,12 +119,27 @@ impl Plan {
         self
     }
 
+    /// Lets each packet be handled by whichever processor sent it, as veths do by default: the hooks run on all of them,
+    /// and the wires do not keep order. Otherwise every wire is in order.
+    pub fn many_cpus(mut self) -> Self {
+        self.many_cpus = true;
+        self
+    }
+
+    /// Keeps both ends from sending again because something took long (no tail loss probes, no retransmission timeout
+    /// below 3 s): on a busy machine only what was really lost is then sent again.
+    pub fn patient(mut self) -> Self {
+        self.patient = true;
+        self
+    }
+
     /// Builds the three namespaces and the boxes between them.
     #[track_caller]
     pub fn build(self) -> Gateway {
         let (client, gateway, server) = (NetNs::new("client"), NetNs::new("gateway"), NetNs::new("server"));
-        let client_box = join((&client, &CLIENT), (&gateway, &OUTSIDE), self.client_side, "clientbox");
-        let server_box = join((&gateway, &INSIDE), (&server, &SERVER), self.server_side, "serverbox");
+        let steer = (!self.many_cpus).then(any_cpu);
+        let client_box = join((&client, &CLIENT), (&gateway, &OUTSIDE), self.client_side, "clientbox", steer);
+        let server_box = join((&gateway, &INSIDE), (&server, &SERVER), self.server_side, "serverbox", steer);
         gateway.sysctl("net/ipv4/ip_forward", 1);
         gateway.sysctl("net/ipv6/conf/all/forwarding", 1);
         client.ip(&CLIENT.setup(&OUTSIDE, &[&SERVER]));
@@ -130,6 +147,10 @@ impl Plan {
         server.ip(&SERVER.setup(&INSIDE, &[&CLIENT]));
         let world = Gateway { client_box, server_box, client, gateway, server };
         world.offloads(self.offloads);
+        if self.patient {
+            be_patient(&world.client, &CLIENT, &OUTSIDE, &SERVER);
+            be_patient(&world.server, &SERVER, &INSIDE, &CLIENT);
+        }
         world
     }
 }
@@ -217,7 +238,7 @@ impl Pair {
     #[track_caller]
     fn build(rule: Option<Rule>) -> Self {
         let (left, right) = (NetNs::new("left"), NetNs::new("right"));
-        let middle = join((&left, &LEFT), (&right, &RIGHT), rule, "middle");
+        let middle = join((&left, &LEFT), (&right, &RIGHT), rule, "middle", Some(any_cpu()));
         left.ip(&LEFT.setup(&RIGHT, &[]));
         right.ip(&RIGHT.setup(&LEFT, &[]));
         left.offloads(LEFT.interface, false);
@@ -235,25 +256,56 @@ impl Pair {
     }
 }
 
-/// Connects two ports by a veth pair, or by two with a box between them.
+/// Connects two ports by a veth pair, or by two with a box between them; all of it on one processor, if one is named.
 #[track_caller]
-fn join(left: (&NetNs, &Port), right: (&NetNs, &Port), rule: Option<Rule>, label: &str) -> Option<Impair> {
+fn join(
+    left: (&NetNs, &Port),
+    right: (&NetNs, &Port),
+    rule: Option<Rule>,
+    label: &str,
+    steer: Option<u32>,
+) -> Option<Impair> {
+    let prepare = |namespace: &NetNs, interface: &str| {
+        quiet(namespace, interface);
+        if let Some(cpu) = steer {
+            namespace.steer(interface, cpu);
+        }
+    };
     let Some(rule) = rule else {
         wire(left.0, left.1.interface, &left.1.mac_text(), right.0, right.1.interface, &right.1.mac_text());
-        quiet(left.0, left.1.interface);
-        quiet(right.0, right.1.interface);
+        prepare(left.0, left.1.interface);
+        prepare(right.0, right.1.interface);
         return None;
     };
     let middle = NetNs::new(label);
     let ends = [(left, "client", "02:00:00:00:99:01"), (right, "server", "02:00:00:00:99:02")];
     for ((host, port), inner, mac) in ends {
         wire(host, port.interface, &port.mac_text(), &middle, inner, mac);
-        quiet(host, port.interface);
-        quiet(&middle, inner);
+        prepare(host, port.interface);
+        prepare(&middle, inner);
         middle.ip(&format!("link set {inner} addrgenmode none\nlink set {inner} arp off promisc on up\n"));
         middle.offloads(inner, false);
     }
     Some(Impair::start(middle, "client", "server", rule))
+}
+
+/// One of the processors, so that worlds that run side by side do not all use the same.
+fn any_cpu() -> u32 {
+    let count = std::thread::available_parallelism().map_or(1, |count| count.get().min(32));
+    fastrand::u32(0..u32::try_from(count).expect("at most 32"))
+}
+
+#[track_caller]
+fn be_patient(host: &NetNs, own: &Port, via: &Port, far: &Port) {
+    host.sysctl("net/ipv4/tcp_early_retrans", 0);
+    host.ip(&format!(
+        "route replace {}/32 via {} dev {interface} rto_min 3s\nroute replace {}/128 via {} dev {interface} rto_min 3s\n",
+        far.v4,
+        via.v4,
+        far.v6,
+        via.v6,
+        interface = own.interface,
+    ));
 }
 
 #[track_caller]
