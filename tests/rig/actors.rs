@@ -18,8 +18,19 @@ fn served(serve: Serve) -> (Pair, Server) {
     (pair, server)
 }
 
+/// How many connections wait out their time there.
 fn in_time_wait(namespace: &NetNs) -> usize {
     namespace.exec("ss -Htan state time-wait").lines().count()
+}
+
+/// Waits until one end holds TIME-WAIT and the other has forgotten the connection.
+#[track_caller]
+fn eventually_in_time_wait(holder: &NetNs, other: &NetNs) {
+    eventually(DEADLINE, "TIME-WAIT at one end", || {
+        let left = (in_time_wait(holder), other.exec("ss -Htan state connected"));
+        let states = format!("{}\n{}", holder.exec("ss -Htane"), left.1);
+        if left.0 == 1 && left.1.is_empty() { Ok(()) } else { Err(states) }
+    });
 }
 
 #[test]
@@ -118,14 +129,13 @@ fn who_closes_first_holds_time_wait() {
     conn.send(10);
     conn.receive_to_end();
     conn.close();
-    eventually(DEADLINE, "TIME-WAIT at the server", || in_time_wait(&pair.right) == 1);
-    assert_eq!(in_time_wait(&pair.left), 0);
+    eventually_in_time_wait(&pair.right, &pair.left);
 
     let (pair, server) = served(Serve::Source(10_000));
     let mut conn = tcp::connect(&pair.left, server.address());
     assert_eq!(conn.receive_to_end(), 10_000);
     conn.close();
-    eventually(DEADLINE, "TIME-WAIT at the source", || in_time_wait(&pair.right) == 1);
+    eventually_in_time_wait(&pair.right, &pair.left);
 }
 
 #[test]
@@ -137,7 +147,7 @@ fn a_client_can_half_close_and_still_be_answered() {
     conn.receive(1000);
     assert_eq!(conn.receive_to_end(), 0);
     drop(conn);
-    eventually(DEADLINE, "TIME-WAIT at the client", || in_time_wait(&pair.left) == 1);
+    eventually_in_time_wait(&pair.left, &pair.right);
 }
 
 #[test]

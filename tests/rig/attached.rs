@@ -5,7 +5,11 @@ use std::io;
 use std::os::fd::{AsRawFd, FromRawFd};
 
 use harness::agent::left_attached;
-use harness::{NetNs, Pair, command};
+use harness::impair::{Action, Packet};
+use harness::tcp::{self, Serve, Server};
+use harness::topology::SERVER;
+use harness::truth::Counters;
+use harness::{Gateway, NetNs, Pair, command};
 
 const PROG_LOAD: libc::c_long = 5;
 const LINK_CREATE: libc::c_long = 28;
@@ -47,6 +51,18 @@ fn attach(namespace: &NetNs, interface: &str, kind: u32, place: u32) -> File {
         bpf(LINK_CREATE, &[program, index, place, 0, 0, 0, 0, 0])
             .unwrap_or_else(|error| panic!("cannot attach to {interface}: {error}"))
     })
+}
+
+/// The gateway of the agent's tests has a program on each wire, and the wires must still lose nothing.
+#[test]
+fn wires_with_xdp_programs_lose_nothing() {
+    let world = Gateway::plan().client_side(|_: &Packet| vec![Action::Pass]).patient().build();
+    let _links = ["outside", "inside"].map(|interface| attach(&world.gateway, interface, XDP, ATTACH_XDP));
+    let server = Server::start(&world.server, (SERVER.v4, 443), Serve::Echo);
+    let mut conn = tcp::connect(&world.client, server.address());
+    tcp::echo(&mut conn, 5_000_000);
+    let again = [&world.client, &world.server].map(|end| Counters::of(end).get("TcpRetransSegs"));
+    assert_eq!(again, [0, 0]);
 }
 
 #[test]

@@ -182,6 +182,7 @@ impl<'a> Agent<'a> {
     pub fn eventually_ready(&mut self) {
         eventually(DEADLINE, "the agent to be ready", || {
             if let Some(status) = self.child.try_wait().expect("the agent is our child") {
+                self.finish_log();
                 panic!("the agent ended before it was ready: {status}\n{}", self.log().join("\n"));
             }
             match self.try_request("GET", "/-/ready") {
