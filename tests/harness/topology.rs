@@ -1,7 +1,8 @@
 //! The two worlds tests run in: client – gateway – server over two veth pairs, and two hosts on one wire.
 //!
 //! Everything is static (addresses, routes, neighbours, hardware addresses): a world is ready as soon as it is built, and
-//! no packet is ever on the wire that no test asked for.
+//! no TCP and no ARP is on its wires that no test asked for. A kernel that gets an IPv6 address does tell multicast
+//! listeners so (MLD reports, ICMPv6): they are not TCP, and they come when they like.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -127,7 +128,8 @@ impl Plan {
     }
 
     /// Keeps both ends from sending again because something took long (no tail loss probes, no retransmission timeout
-    /// below 3 s): on a busy machine only what was really lost is then sent again.
+    /// below 3 s): on a busy machine only what was really lost is then sent again. Without it, a FIN that was sent again
+    /// for no reason may even end the other side's TIME-WAIT (RFC 1337).
     pub fn patient(mut self) -> Self {
         self.patient = true;
         self
@@ -148,8 +150,8 @@ impl Plan {
         let world = Gateway { client_box, server_box, client, gateway, server };
         world.offloads(self.offloads);
         if self.patient {
-            be_patient(&world.client, &CLIENT, &OUTSIDE, &SERVER);
-            be_patient(&world.server, &SERVER, &INSIDE, &CLIENT);
+            be_patient(&world.client, &CLIENT, Some(&OUTSIDE), &SERVER);
+            be_patient(&world.server, &SERVER, Some(&INSIDE), &CLIENT);
         }
         world
     }
@@ -246,6 +248,14 @@ impl Pair {
         Self { middle, left, right }
     }
 
+    /// Keeps both hosts from sending again because something took long; see [`Plan::patient`].
+    #[track_caller]
+    pub fn patient(self) -> Self {
+        be_patient(&self.left, &LEFT, None, &RIGHT);
+        be_patient(&self.right, &RIGHT, None, &LEFT);
+        self
+    }
+
     /// The box.
     ///
     /// # Panics
@@ -296,15 +306,15 @@ fn any_cpu() -> u32 {
 }
 
 #[track_caller]
-fn be_patient(host: &NetNs, own: &Port, via: &Port, far: &Port) {
+fn be_patient(host: &NetNs, own: &Port, via: Option<&Port>, far: &Port) {
     host.sysctl("net/ipv4/tcp_early_retrans", 0);
+    let (via_v4, via_v6) =
+        via.map(|via| (format!("via {}", via.v4), format!("via {}", via.v6))).unwrap_or_default();
+    let interface = own.interface;
     host.ip(&format!(
-        "route replace {}/32 via {} dev {interface} rto_min 3s\nroute replace {}/128 via {} dev {interface} rto_min 3s\n",
-        far.v4,
-        via.v4,
-        far.v6,
-        via.v6,
-        interface = own.interface,
+        "route replace {}/32 {via_v4} dev {interface} rto_min 3s\n\
+         route replace {}/128 {via_v6} dev {interface} rto_min 3s\n",
+        far.v4, far.v6,
     ));
 }
 

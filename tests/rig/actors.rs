@@ -13,7 +13,7 @@ use harness::{NetNs, Pair, eventually};
 use Direction::{ToClient, ToServer};
 
 fn served(serve: Serve) -> (Pair, Server) {
-    let pair = Pair::impaired(rules::clean());
+    let pair = Pair::impaired(rules::clean()).patient();
     let server = Server::start(&pair.right, (RIGHT.v4, 80), serve);
     (pair, server)
 }
