@@ -5,7 +5,7 @@
 //! (what the network does to the packets, and the exact log of it), [`tcp`] and [`raw`] (who sends them), [`truth`]
 //! (what the kernel counted), [`agent`] (the program under test).
 //!
-//! Two rules hold everywhere. No test waits by the clock: [`eventually`] waits for a condition with a deadline.
+//! Two rules hold everywhere. No test waits by the clock: [`eventually()`] waits for a condition with a deadline.
 //! No test is skipped: without root every namespace panics with a sentence that says so.
 
 pub mod agent;
