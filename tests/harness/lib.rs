@@ -1,1 +1,25 @@
-//! Test harness.
+//! The test rig: network namespaces, an impairment box of our own, TCP actors, frames made by hand, and the kernel's
+//! own counters to compare with.
+//!
+//! Reading order: [`netns`] (a world that vanishes by itself), [`topology`] (client, gateway, server), [`impair`]
+//! (what the network does to the packets, and the exact log of it), [`tcp`] and [`raw`] (who sends them), [`truth`]
+//! (what the kernel counted), [`agent`] (the program under test).
+//!
+//! Two rules hold everywhere. No test waits by the clock: [`eventually()`] waits for a condition with a deadline.
+//! No test is skipped: without root every namespace panics with a sentence that says so.
+
+pub mod agent;
+pub mod command;
+pub mod eventually;
+pub mod impair;
+pub mod netns;
+pub mod packet_socket;
+pub mod raw;
+pub mod script;
+pub mod tcp;
+pub mod topology;
+pub mod truth;
+
+pub use eventually::eventually;
+pub use netns::NetNs;
+pub use topology::{Gateway, Pair};
