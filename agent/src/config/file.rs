@@ -1,0 +1,327 @@
+//! The configuration file as it is written: its keys, their lines, and what is wrong with them.
+
+use super::{Ingress, Limits, Service, Tables, nearest::nearest, value};
+use ipnet::IpNet;
+use serde::Deserialize;
+use serde_saphyr::{Error as YamlError, Spanned};
+use std::{collections::HashSet, fmt, ops::RangeInclusive};
+
+/// One thing that is wrong in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// Line in the file, from 1; 0 where the parser knows none.
+    pub line: u64,
+    /// The key at fault, as a path: `services[1].ports`; empty for the whole file.
+    pub key: String,
+    /// What is wrong and what to write instead.
+    pub text: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.line > 0 {
+            write!(f, "line {}: ", self.line)?;
+        }
+        if !self.key.is_empty() {
+            write!(f, "{}: ", self.key)?;
+        }
+        f.write_str(&self.text)
+    }
+}
+
+/// What a valid file says; what it leaves out has its default already, except the interfaces.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct FileSettings {
+    /// Interfaces in the file's order; empty where the file names none.
+    pub interfaces: Vec<FileInterface>,
+    /// Services in the file's order.
+    pub services: Vec<Service>,
+    /// Limits in time.
+    pub limits: Limits,
+    /// Limits in space.
+    pub tables: Tables,
+}
+
+/// One entry of `interfaces`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInterface {
+    /// The kernel's name of it.
+    pub name: String,
+    /// The name of the point; the interface's own where the file gives none.
+    pub point: String,
+    /// The hook wanted.
+    pub ingress: Ingress,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawFile {
+    interfaces: Vec<RawInterface>,
+    services: Vec<RawService>,
+    limits: RawLimits,
+    tables: RawTables,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInterface {
+    name: Spanned<String>,
+    point: Option<Spanned<String>>,
+    #[serde(default)]
+    ingress: Ingress,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawService {
+    name: Spanned<String>,
+    prefixes: Spanned<Vec<Spanned<String>>>,
+    ports: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    time_wait: Option<Spanned<String>>,
+    idle: Option<Spanned<String>>,
+    stall: Option<Spanned<String>>,
+    handshake_timeout: Option<Spanned<String>>,
+    flow_idle_timeout: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTables {
+    flows: Option<Spanned<String>>,
+    half_open: Option<Spanned<String>>,
+    closed: Option<Spanned<String>>,
+    ring_bytes: Option<Spanned<String>>,
+}
+
+/// Read a whole file; every problem of it, not only the first, where its shape allows.
+pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    let raw: RawFile =
+        serde_saphyr::from_str_with_options(text, options).map_err(|e| vec![shape_problem(&e)])?;
+    let mut checker = Checker::default();
+    let interfaces = checker.interfaces(&raw.interfaces);
+    let services = checker.services(&raw.services);
+    let limits = checker.limits(&raw.limits);
+    let tables = checker.tables(&raw.tables);
+    if checker.problems.is_empty() {
+        Ok(FileSettings { interfaces, services, limits, tables })
+    } else {
+        checker.problems.sort_by_key(|p| p.line);
+        Err(checker.problems)
+    }
+}
+
+/// A fault in the shape of the file, in the words of an operator.
+fn shape_problem(error: &YamlError) -> Problem {
+    let error = error.without_snippet();
+    let line = error.location().map_or(0, |l| l.line());
+    let list = |expected: &[&str]| expected.join(", ");
+    let (key, text) = match error {
+        YamlError::SerdeUnknownField { field, expected, .. } => {
+            let hint = nearest(field, expected.iter().copied())
+                .map_or(String::new(), |near| format!("; did you mean {near}?"));
+            (field.clone(), format!("unknown key{hint} (keys here: {})", list(expected)))
+        }
+        YamlError::SerdeUnknownVariant { variant, expected, .. } => {
+            (String::new(), format!("{variant:?} is not one of {}", list(expected)))
+        }
+        YamlError::SerdeMissingField { field, .. } => ((*field).to_owned(), "this key is missing".to_owned()),
+        YamlError::DuplicateMappingKey { key, .. } => {
+            (key.clone().unwrap_or_default(), "this key is here twice; keep one".to_owned())
+        }
+        other => (String::new(), other.render_with_formatter(&serde_saphyr::UserMessageFormatter)),
+    };
+    Problem { line, key, text }
+}
+
+/// Turns raw values into settings and keeps what is wrong with them.
+#[derive(Default)]
+struct Checker {
+    problems: Vec<Problem>,
+}
+
+impl Checker {
+    fn refuse<T>(&mut self, key: impl Into<String>, at: &Spanned<T>, text: impl Into<String>) {
+        self.problems.push(Problem { line: at.referenced.line(), key: key.into(), text: text.into() });
+    }
+
+    fn read<T>(
+        &mut self,
+        key: &str,
+        at: &Spanned<String>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        read(&at.value).map_err(|text| self.refuse(key, at, text)).ok()
+    }
+
+    fn interfaces(&mut self, raw: &[RawInterface]) -> Vec<FileInterface> {
+        let (mut names, mut points) = (HashSet::new(), HashSet::new());
+        let mut out = Vec::new();
+        for (i, entry) in raw.iter().enumerate() {
+            let point_at = entry.point.as_ref().unwrap_or(&entry.name);
+            let key = if entry.point.is_some() { "point" } else { "name" };
+            self.read(&format!("interfaces[{i}].{key}"), point_at, value::name);
+            if !names.insert(&entry.name.value) {
+                let text = format!("{} is listed twice; keep one entry", entry.name.value);
+                self.refuse(format!("interfaces[{i}].name"), &entry.name, text);
+            } else if !points.insert(&point_at.value) {
+                let text = format!("two points are called {}; give each its own name", point_at.value);
+                self.refuse(format!("interfaces[{i}].{key}"), point_at, text);
+            }
+            let (name, point) = (entry.name.value.clone(), point_at.value.clone());
+            out.push(FileInterface { name, point, ingress: entry.ingress });
+        }
+        out
+    }
+
+    fn services(&mut self, raw: &[RawService]) -> Vec<Service> {
+        let mut taken: Vec<(IpNet, RangeInclusive<u16>, &str)> = Vec::new();
+        let mut names = HashSet::new();
+        let mut out = Vec::new();
+        for (i, entry) in raw.iter().enumerate() {
+            let (name, key) = (&entry.name.value, |k: &str| format!("services[{i}].{k}"));
+            self.read(&key("name"), &entry.name, value::name);
+            if name == super::OTHER_SERVICE {
+                self.refuse(
+                    key("name"),
+                    &entry.name,
+                    "other is the name of all that no service has; take another",
+                );
+            } else if !names.insert(name) {
+                self.refuse(
+                    key("name"),
+                    &entry.name,
+                    format!(
+                        "two services are called {name}; put their prefixes and ports together or rename one"
+                    ),
+                );
+            }
+            if entry.prefixes.value.is_empty() {
+                self.refuse(key("prefixes"), &entry.prefixes, "no network is listed; list at least one");
+            }
+            let ports: Vec<_> = match &entry.ports {
+                None => vec![(&entry.name, 1..=u16::MAX)],
+                Some(list) if list.value.is_empty() => {
+                    self.refuse(
+                        key("ports"),
+                        list,
+                        "no port is listed; leave the key out to mean every port",
+                    );
+                    Vec::new()
+                }
+                Some(list) => list
+                    .value
+                    .iter()
+                    .filter_map(|p| Some((p, self.read(&key("ports"), p, value::ports)?)))
+                    .collect(),
+            };
+            let prefixes: Vec<_> = entry
+                .prefixes
+                .value
+                .iter()
+                .filter_map(|p| Some((p, self.read(&key("prefixes"), p, value::prefix)?)))
+                .collect();
+            for (at, prefix) in &prefixes {
+                for (_, range) in &ports {
+                    let clash = taken.iter().find(|(net, other, _)| {
+                        net == prefix && other.start() <= range.end() && range.start() <= other.end()
+                    });
+                    if let Some((_, other, owner)) = clash {
+                        let text = format!(
+                            "{prefix} with ports {} is listed already, with ports {} in service {owner}; a server belongs to one service",
+                            show(range),
+                            show(other)
+                        );
+                        self.refuse(key("prefixes"), at, text);
+                    }
+                    taken.push((*prefix, range.clone(), name));
+                }
+            }
+            out.push(Service {
+                name: name.clone(),
+                prefixes: prefixes.into_iter().map(|(_, p)| p).collect(),
+                ports: ports.into_iter().map(|(_, r)| r).collect(),
+            });
+        }
+        out
+    }
+
+    fn limits(&mut self, raw: &RawLimits) -> Limits {
+        let mut limits = Limits::default();
+        for (key, at, to) in [
+            ("time_wait", &raw.time_wait, &mut limits.time_wait),
+            ("idle", &raw.idle, &mut limits.idle),
+            ("stall", &raw.stall, &mut limits.stall),
+            ("handshake_timeout", &raw.handshake_timeout, &mut limits.handshake_timeout),
+            ("flow_idle_timeout", &raw.flow_idle_timeout, &mut limits.flow_idle_timeout),
+        ] {
+            if let Some(at) = at
+                && let Some(value) = self.read(&format!("limits.{key}"), at, value::duration)
+            {
+                *to = value;
+            }
+        }
+        if limits.flow_idle_timeout <= limits.idle
+            && let Some(at) = raw.flow_idle_timeout.as_ref().or(raw.idle.as_ref())
+        {
+            self.refuse(
+                "limits.flow_idle_timeout",
+                at,
+                "must be above limits.idle: a flow forgotten sooner can never be seen reset after it",
+            );
+        }
+        limits
+    }
+
+    fn tables(&mut self, raw: &RawTables) -> Tables {
+        let mut tables = Tables::default();
+        for (key, at, to) in [
+            ("flows", &raw.flows, &mut tables.flows),
+            ("half_open", &raw.half_open, &mut tables.half_open),
+            ("closed", &raw.closed, &mut tables.closed),
+        ] {
+            if let Some(at) = at
+                && let Some(value) = self.read(&format!("tables.{key}"), at, entries)
+            {
+                *to = value;
+            }
+        }
+        if let Some(at) = &raw.ring_bytes
+            && let Some(value) = self.read("tables.ring_bytes", at, ring_bytes)
+        {
+            tables.ring_bytes = value;
+        }
+        tables
+    }
+}
+
+/// Entries of a table; the top keeps one table below about 4 GiB of kernel memory.
+fn entries(text: &str) -> Result<u32, String> {
+    match text.replace('_', "").parse::<u32>() {
+        Ok(n @ 256..=16_777_216) => Ok(n),
+        _ => Err(format!("{text:?} is not a table size; write a number of entries from 256 to 16777216")),
+    }
+}
+
+/// Size of the ring; the kernel takes only powers of two of whole pages.
+fn ring_bytes(text: &str) -> Result<u32, String> {
+    let n = value::bytes(text)?;
+    match u32::try_from(n) {
+        Ok(n @ 4096..=0x4000_0000) if n.is_power_of_two() => Ok(n),
+        _ => Err(format!("{text} cannot be a ring; write a power of two from 4KiB to 1GiB, like 4MiB")),
+    }
+}
+
+fn show(range: &RangeInclusive<u16>) -> String {
+    let (first, last) = (range.start(), range.end());
+    if first == last { first.to_string() } else { format!("{first}-{last}") }
+}
+
+#[cfg(test)]
+#[path = "file_tests.rs"]
+mod tests;
