@@ -4,16 +4,11 @@ pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{cli, http::listen::ListenAddress};
+use crate::{cli, http::listen::ListenAddress, link};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
 use serde::Deserialize;
-use std::{
-    fmt,
-    ops::RangeInclusive,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// The service of every server that the operator gave no name.
 pub const OTHER_SERVICE: &str = "other";
@@ -136,6 +131,8 @@ pub enum ConfigError {
     Invalid(PathBuf, Vec<Problem>),
     /// A flag is wrong.
     Flag(&'static str, String),
+    /// The interfaces that are up cannot be found.
+    Links(anyhow::Error),
     /// There is nothing to watch.
     NoInterface,
 }
@@ -158,6 +155,7 @@ impl fmt::Display for ConfigError {
                 Ok(())
             }
             Self::Flag(flag, text) => write!(f, "--{flag}: {text}"),
+            Self::Links(e) => write!(f, "{e:#}"),
             Self::NoInterface => f.write_str(
                 "no interface to watch: none but loopback is up; bring one up, or name one with --interface",
             ),
@@ -202,7 +200,12 @@ impl Source {
         } else if !interfaces.is_empty() {
             interfaces
         } else {
-            up_interfaces(Path::new("/sys/class/net")).into_iter().map(plain).collect()
+            link::links()
+                .map_err(ConfigError::Links)?
+                .into_iter()
+                .filter(|l| l.up && !l.loopback)
+                .map(|l| plain(l.name))
+                .collect()
         };
         if interfaces.is_empty() {
             return Err(ConfigError::NoInterface);
@@ -227,24 +230,6 @@ fn chosen(names: &[String], file: &[Interface]) -> Result<Vec<Interface>, Config
 
 fn plain(name: String) -> Interface {
     Interface { point: name.clone(), name, ingress: Ingress::Auto }
-}
-
-/// Interfaces that are up, without loopback, in the order of their names.
-fn up_interfaces(sys_class_net: &Path) -> Vec<String> {
-    const IFF_UP: u32 = 0x1;
-    const IFF_LOOPBACK: u32 = 0x8;
-    let flags = |name: &str| {
-        let text = std::fs::read_to_string(sys_class_net.join(name).join("flags")).ok()?;
-        u32::from_str_radix(text.trim().trim_start_matches("0x"), 16).ok()
-    };
-    let mut names: Vec<String> = std::fs::read_dir(sys_class_net)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| flags(name).is_some_and(|f| f & IFF_UP != 0 && f & IFF_LOOPBACK == 0))
-        .collect();
-    names.sort();
-    names
 }
 
 #[cfg(test)]
@@ -289,15 +274,5 @@ mod tests {
         assert!(text.contains(&format!("\n{path}: line 2: limits.idle: ")), "{text}");
         let missing = Source { file: Some("/nonexistent.yaml".into()), ..Source::default() };
         assert!(missing.load().unwrap_err().to_string().contains("--config.file"));
-    }
-
-    #[test]
-    fn interfaces_that_are_up_are_found() {
-        let dir = tempfile::tempdir().unwrap();
-        for (name, flags) in [("lo", "0x9"), ("eth1", "0x1003"), ("eth0", "0x1003"), ("eth2", "0x1002")] {
-            std::fs::create_dir(dir.path().join(name)).unwrap();
-            std::fs::write(dir.path().join(name).join("flags"), format!("{flags}\n")).unwrap();
-        }
-        assert_eq!(up_interfaces(dir.path()), ["eth0", "eth1"]);
     }
 }
