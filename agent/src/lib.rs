@@ -1,11 +1,14 @@
 //! The daemon of `fivetuple`: it loads the kernel programs, reads what they counted and shows it.
 //!
-//! Reading order: [`cli`] (what can be asked), [`config`] (what it means), [`run`] (the daemon's life),
+//! Reading order: [`cli`] (what can be asked), [`config`] (what it means), `run` (the daemon's life),
 //! [`http`] (what it answers). [`preflight`] knows what this kernel and these interfaces allow.
 
 pub mod api;
+pub mod check;
 pub mod cli;
 pub mod config;
 pub mod http;
 pub mod link;
 pub mod log;
+pub mod preflight;
+mod sys;
