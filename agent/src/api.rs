@@ -1,6 +1,11 @@
 //! What the HTTP interface takes and gives, shared by the server and by `fivetuple flows`.
 
 use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
 
 /// One thing that must hold for the agent to be ready.
 #[derive(Debug, Clone, Serialize)]
@@ -66,9 +71,106 @@ pub struct FlowList {
     pub flows: Vec<FlowRow>,
 }
 
-/// One flow.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct FlowRow {}
+/// One flow: one TCP connection as seen at one point.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct FlowRow {
+    /// The point.
+    pub point: String,
+    /// The service.
+    pub svc: String,
+    /// The side that sent the first SYN.
+    pub client: EndPoint,
+    /// The other side.
+    pub server: EndPoint,
+    /// VLAN identifiers, the outer one first.
+    pub vlans: Vec<u16>,
+    /// How far the connection has come.
+    pub phase: String,
+    /// The flow was met mid-way: which side is the client is a guess.
+    pub inferred: bool,
+    /// Seconds since its first packet.
+    pub age_seconds: f64,
+    /// Seconds since its last packet.
+    pub idle_seconds: f64,
+    /// Round trip of the handshake in seconds, where it was seen.
+    pub handshake_rtt_seconds: Option<f64>,
+    /// Seconds from the last answered request to the first byte of its response.
+    pub first_response_byte_seconds: Option<f64>,
+    /// Requests that were answered.
+    pub answered_requests: u32,
+    /// The request that waits for its answer.
+    pub pending: Option<Pending>,
+    /// What the five-tuple's previous connection has to do with this one.
+    pub reuse: Option<Reuse>,
+    /// How the connection ended, if it did.
+    pub close: Option<String>,
+    /// Why it was reset, if it was.
+    pub reset_cause: Option<String>,
+    /// What went wrong with it, by the anomalies' names.
+    pub anomalies: Vec<String>,
+    /// All that the client sent.
+    pub from_client: HalfRow,
+    /// All that the server sent.
+    pub from_server: HalfRow,
+}
+
+/// One end of a connection.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+pub struct EndPoint {
+    /// Its address.
+    pub address: IpAddr,
+    /// Its port.
+    pub port: u16,
+}
+
+impl Default for EndPoint {
+    fn default() -> Self {
+        Self { address: IpAddr::from([0; 4]), port: 0 }
+    }
+}
+
+impl fmt::Display for EndPoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.address, self.port).fmt(f)
+    }
+}
+
+/// A request without an answer yet.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Pending {
+    /// Its size so far, in bytes.
+    pub request_bytes: u32,
+    /// Seconds it has been waiting.
+    pub waiting_seconds: f64,
+    /// It has been waiting longer than the stall limit.
+    pub stalled: bool,
+}
+
+/// A five-tuple taken again within the TIME-WAIT window.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Reuse {
+    /// Seconds from the close to the SYN; none where the close was not seen.
+    pub gap_seconds: Option<f64>,
+    /// Who held TIME-WAIT.
+    pub holder: String,
+    /// How the SYN was answered, where that is known by now.
+    pub outcome: Option<String>,
+}
+
+/// All that one side sent.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct HalfRow {
+    /// Segments on the wire.
+    pub segments: u64,
+    /// Payload bytes, repeats included.
+    pub bytes: u64,
+    /// Smoothed round trip from this point to the other end and back, in seconds.
+    pub rtt_seconds: Option<f64>,
+    /// Smallest such round trip, in seconds.
+    pub rtt_min_seconds: Option<f64>,
+    /// Counts of its anomalies since the flow was met, by their names; only those above 0.
+    pub anomalies: BTreeMap<String, u32>,
+}
 
 /// The event list.
 #[derive(Debug, Default, Serialize, Deserialize)]
