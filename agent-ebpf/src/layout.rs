@@ -1,0 +1,110 @@
+//! Names and sizes that the kernel object and the daemon share.
+
+use crate::{counter::COUNTERS, health::Health, label::Direction};
+use bytemuck::{Pod, Zeroable};
+
+/// XDP program for ingress on hardware drivers.
+pub const XDP_INGRESS: &str = "ft_xdp_in";
+/// tc program for ingress where XDP cannot be had.
+pub const TC_INGRESS: &str = "ft_tc_in";
+/// tc program for egress.
+pub const TC_EGRESS: &str = "ft_tc_out";
+
+/// Read-only globals of the programs.
+pub const CONFIG: &str = "CONFIG";
+
+macro_rules! maps {
+    ($( $name:ident = $capacity:expr, $doc:literal; )+) => {
+        /// Kernel maps and their capacities in entries (the ring's in bytes); the daemon sets those it is told to.
+        pub mod maps {
+            $( #[doc = $doc] pub const $name: &str = stringify!($name); )+
+            /// Capacities compiled into the object.
+            pub mod capacity {
+                $( #[doc = $doc] pub const $name: usize = $capacity; )+
+            }
+            /// All of them.
+            pub const ALL: &[&str] = &[$(stringify!($name)),+];
+        }
+    };
+}
+
+maps! {
+    FLOWS4 = 65_536, "Established IPv4 flows: `FlowKey4` to `Flow`.";
+    FLOWS6 = 16_384, "Established IPv6 flows: `FlowKey6` to `Flow`.";
+    HALF_OPEN4 = 16_384, "IPv4 flows that are not seen to be conversations yet.";
+    HALF_OPEN6 = 4_096, "IPv6 flows that are not seen to be conversations yet.";
+    CLOSED4 = 65_536, "Closed IPv4 five-tuples: `FlowKey4` to `Closed`; the least recently used go first.";
+    CLOSED6 = 16_384, "Closed IPv6 five-tuples.";
+    SCORES4 = 8_192, "Scoreboards of IPv4 flows that have had an anomaly; the least recently used go first.";
+    SCORES6 = 2_048, "Scoreboards of IPv6 flows that have had an anomaly.";
+    SERVICES = 4_096, "Servers' prefixes and ports: `ServiceKey` to service number (longest prefix).";
+    POINTS = 65_536, "Watched interfaces: the low 16 bits of the interface index to `Point`.";
+    SETTINGS = 1, "One `Settings`.";
+    TOTALS = 64, "Per-CPU `Totals`, at `totals_index`.";
+    HEALTH = 32, "Per-CPU `HealthCounts`, at `health_index`.";
+    EVENTS = 4_194_304, "Ring buffer of records.";
+    SCRATCH = 1, "Per-CPU room for a flow on its way to another table.";
+    BLANK = 1, "Zeroes to make entries from.";
+    CLOCK = 1, "The time of the next packet, for tests that hand it in.";
+}
+
+/// Most points: the number fits the flow key, and the last one means "none".
+pub const MAX_POINTS: u8 = 255;
+/// Services without a name of their own.
+pub const SVC_OTHER: u16 = 0;
+
+/// Read-only configuration, fixed when the programs are loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Config {
+    /// Points under watch, numbered from 0; one more place stands behind them for interfaces that are none.
+    pub points: u32,
+    /// Service numbers that `TOTALS` has room for, 0 (other) included.
+    pub services: u32,
+    /// 1: time comes from `CLOCK` instead of the kernel's clock (tests only).
+    pub test_clock: u32,
+    /// Explicit padding, always 0.
+    pub reserved: u32,
+}
+
+/// An interface under watch.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Point {
+    /// The whole interface index; 0 for an unused entry.
+    pub ifindex: u32,
+    /// Its number.
+    pub point: u32,
+}
+
+/// Key of [`maps::SERVICES`] behind the kernel's prefix length in bits: port first (0 for any), then the address.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct ServiceKey {
+    /// Port, network byte order.
+    pub port: [u8; 2],
+    /// Explicit padding, always 0 and always matched.
+    pub reserved: [u8; 2],
+    /// Address; IPv4 mapped.
+    pub addr: [u8; 16],
+}
+/// Bits of [`ServiceKey`] before the address.
+pub const SERVICE_PORT_BITS: u32 = 32;
+
+/// Totals of one point, service and direction.
+pub type Totals = [u64; COUNTERS];
+/// Self-counters of one point and direction.
+pub type HealthCounts = [u64; Health::COUNT];
+
+/// Where the totals of a point, service and direction stand.
+#[inline(always)]
+pub const fn totals_index(services: u32, point: u8, svc: u16, direction: Direction) -> u32 {
+    (point as u32 * services + svc as u32) * 2 + direction as u32
+}
+
+/// Where the self-counters of a point and direction stand; one place beyond the last point is for packets of
+/// interfaces that are none.
+#[inline(always)]
+pub const fn health_index(point: u32, direction: Direction) -> u32 {
+    point * 2 + direction as u32
+}

@@ -1,0 +1,317 @@
+//! What is kept of a half only once something is wrong with it: holes, SACKed ranges, and its counts.
+//!
+//! A healthy flow has no scoreboard. Holes stand in fixed slots; loops over them have constant bounds.
+
+use crate::{
+    seq::SeqNum,
+    time::Stamp,
+    wire::{Options, options::MAX_SACK_BLOCKS},
+};
+use bytemuck::{Pod, Zeroable};
+
+/// Holes that one half keeps at once.
+pub const HOLES: usize = 8;
+
+/// Sequence space below `next` that this point never saw, and what opened it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Hole {
+    /// First missing number; equal to `end` when the slot is free.
+    pub start: SeqNum,
+    /// Number after the last missing one.
+    pub end: SeqNum,
+    /// TSval of the segment that opened it.
+    pub opener_ts: u32,
+    /// When it opened.
+    pub opened_at: Stamp,
+    /// IPv4 identification of the segment that opened it.
+    pub opener_id: u16,
+    /// Explicit padding, always 0.
+    pub reserved: u16,
+}
+
+impl Hole {
+    #[inline(always)]
+    const fn free(&self) -> bool {
+        self.start.0 == self.end.0
+    }
+}
+
+/// Counts of one half, since the flow was met.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[allow(missing_docs)] // each is the anomaly of its name
+pub struct Counts {
+    pub retransmissions: u32,
+    pub late_fills: u32,
+    pub spurious: u32,
+    pub out_of_order: u32,
+    pub duplicates: u32,
+    pub unknown: u32,
+    pub gaps: u32,
+    pub dup_acks: u32,
+    pub dsacks: u32,
+    pub zero_windows: u32,
+    pub syn_retransmissions: u32,
+    pub keepalives: u32,
+}
+
+/// One half's scoreboard (the word is RFC 6675's).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct HalfScore {
+    /// Holes in no order.
+    pub holes: [Hole; HOLES],
+    /// What the other side's latest SACK reported of this half.
+    pub sacked: [[SeqNum; 2]; MAX_SACK_BLOCKS],
+    /// Counts.
+    pub counts: Counts,
+    /// Holes that ended at or before this number may have been dropped for want of slots.
+    pub forgotten_to: SeqNum,
+    /// Highest number that SACK reported.
+    pub sack_high: SeqNum,
+    /// `next` when a retransmission timeout was last seen: what is sent again below it belongs to that timeout.
+    pub timeout_high: SeqNum,
+    /// Start of the bytes that were last sent again.
+    pub repeat_seq: SeqNum,
+    /// How often in a row they were, unanswered; stops at 255.
+    pub repeats: u8,
+    /// `HalfScore::FORGOT` and the like.
+    pub bits: u8,
+    /// Explicit padding, always 0.
+    pub reserved: u16,
+}
+
+/// A flow's scoreboard: both halves, in the key's order.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Scoreboard {
+    /// The halves.
+    pub half: [HalfScore; 2],
+}
+const _: () = assert!(size_of::<Scoreboard>() == 520);
+
+/// How a segment lies against the holes of its half.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fill {
+    /// Bytes of the segment that lay in holes.
+    pub bytes: u32,
+    /// The hole that decides: of those touched, the one that opened last.
+    pub hole: Hole,
+}
+
+impl HalfScore {
+    /// `forgotten_to` counts.
+    pub const FORGOT: u8 = 1;
+    /// `sack_high` counts.
+    pub const SACKED: u8 = 1 << 1;
+    /// `timeout_high` counts.
+    pub const TIMED_OUT: u8 = 1 << 2;
+    /// The half sent a byte into a closed window, which the sequence numbers do not count yet.
+    pub const PROBED: u8 = 1 << 3;
+
+    /// Whether `bit` is set.
+    #[inline(always)]
+    pub const fn has(&self, bit: u8) -> bool {
+        self.bits & bit != 0
+    }
+
+    /// Opens a hole; false when the oldest one had to be dropped for it.
+    #[inline(always)]
+    pub fn open(&mut self, hole: Hole) -> bool {
+        let mut lowest = 0;
+        let mut i = 0;
+        while i < HOLES {
+            if self.holes[i].free() {
+                self.holes[i] = hole;
+                return true;
+            }
+            i += 1;
+        }
+        i = 1;
+        while i < HOLES {
+            if self.holes[lowest & (HOLES - 1)].start.after(self.holes[i].start) {
+                lowest = i;
+            }
+            i += 1;
+        }
+        let slot = &mut self.holes[lowest & (HOLES - 1)];
+        let end = slot.end;
+        *slot = hole;
+        self.forget(end);
+        false
+    }
+
+    #[inline(always)]
+    fn forget(&mut self, to: SeqNum) {
+        self.forgotten_to = if self.has(Self::FORGOT) { self.forgotten_to.later(to) } else { to };
+        self.bits |= Self::FORGOT;
+    }
+
+    /// Whether `[seq, end)` may have lain in a hole that was dropped.
+    #[inline(always)]
+    pub fn may_be_forgotten(&self, end: SeqNum) -> bool {
+        self.has(Self::FORGOT) && self.forgotten_to.at_or_after(end)
+    }
+
+    /// Takes `[seq, end)` out of the holes.
+    #[inline(always)]
+    pub fn fill(&mut self, seq: SeqNum, end: SeqNum) -> Option<Fill> {
+        let mut found: Option<Fill> = None;
+        let mut rest = Hole::default();
+        let mut i = 0;
+        while i < HOLES {
+            let h = self.holes[i];
+            if !h.free() && end.after(h.start) && h.end.after(seq) {
+                let (from, to) = (h.start.later(seq), h.end.earlier(end));
+                let bytes = to.distance(from) as u32;
+                match &mut found {
+                    None => found = Some(Fill { bytes, hole: h }),
+                    Some(f) => {
+                        f.bytes += bytes;
+                        if h.start.after(f.hole.start) {
+                            f.hole = h;
+                        }
+                    }
+                }
+                if seq.after(h.start) {
+                    self.holes[i].end = seq;
+                    if h.end.after(end) {
+                        // Filled in the middle: what is left above needs a slot of its own.
+                        rest = Hole { start: end, ..h };
+                    }
+                } else {
+                    self.holes[i].start = to;
+                }
+            }
+            i += 1;
+        }
+        if !rest.free() {
+            self.open(rest);
+        }
+        found
+    }
+
+    /// Notes what a segment of the other side, acknowledging up to `ack`, says of this half; true for a D-SACK,
+    /// the report of bytes received twice (RFC 2883, 4: the first block, at or below the acknowledgement or
+    /// inside the second block).
+    #[inline(always)]
+    pub fn note_sack(&mut self, o: &Options, ack: SeqNum) -> bool {
+        let mut dsack = false;
+        if o.sack_blocks > 0 {
+            let first = o.sack[0];
+            dsack = ack.at_or_after(first[1]);
+            if o.sack_blocks > 1 {
+                let second = o.sack[1];
+                dsack |= first[0].at_or_after(second[0]) && second[1].at_or_after(first[1]);
+            }
+        }
+        let mut i = 0;
+        while i < MAX_SACK_BLOCKS {
+            let used = (i as u8) < o.sack_blocks;
+            let block = o.sack[i];
+            if used && block[1].after(ack) {
+                self.sacked[i] = block;
+                self.sack_high =
+                    if self.has(Self::SACKED) { self.sack_high.later(block[1]) } else { block[1] };
+                self.bits |= Self::SACKED;
+            } else if o.sack_blocks > 0 {
+                self.sacked[i] = [SeqNum(0); 2];
+            }
+            i += 1;
+        }
+        dsack
+    }
+
+    /// Whether the other side has reported all of `[seq, end)` as received.
+    #[inline(always)]
+    pub fn is_sacked(&self, seq: SeqNum, end: SeqNum) -> bool {
+        let mut i = 0;
+        while i < MAX_SACK_BLOCKS {
+            let [left, right] = self.sacked[i];
+            if left.0 != right.0 && seq.at_or_after(left) && right.at_or_after(end) {
+                return true;
+            }
+            i += 1;
+        }
+        false
+    }
+
+    /// Whether the other side has reported bytes above `end` as received.
+    #[inline(always)]
+    pub const fn sacked_above(&self, end: SeqNum) -> bool {
+        self.has(Self::SACKED) && self.sack_high.after(end)
+    }
+
+    /// Whether any hole is open.
+    pub fn has_holes(&self) -> bool {
+        self.holes.iter().any(|h| !h.free())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hole(start: u32, end: u32) -> Hole {
+        Hole { start: SeqNum(start), end: SeqNum(end), opener_id: end as u16, ..Hole::default() }
+    }
+
+    fn holes(s: &HalfScore) -> Vec<(u32, u32)> {
+        let mut v: Vec<_> = s.holes.iter().filter(|h| !h.free()).map(|h| (h.start.0, h.end.0)).collect();
+        v.sort_unstable();
+        v
+    }
+
+    #[test]
+    fn fills_shrink_split_and_close() {
+        let mut s = HalfScore::default();
+        assert!(s.open(hole(100, 200)));
+        assert_eq!(s.fill(SeqNum(0), SeqNum(100)), None);
+        assert_eq!(s.fill(SeqNum(90), SeqNum(110)).map(|f| f.bytes), Some(10));
+        assert_eq!(holes(&s), [(110, 200)]);
+        assert_eq!(s.fill(SeqNum(190), SeqNum(210)).map(|f| f.bytes), Some(10));
+        assert_eq!(s.fill(SeqNum(140), SeqNum(150)).map(|f| f.bytes), Some(10));
+        assert_eq!(holes(&s), [(110, 140), (150, 190)]);
+        let f = s.fill(SeqNum(100), SeqNum(300)).unwrap();
+        assert_eq!((f.bytes, f.hole.start), (70, SeqNum(150)));
+        assert!(!s.has_holes());
+    }
+
+    #[test]
+    fn across_the_wrap() {
+        let mut s = HalfScore::default();
+        s.open(Hole { start: SeqNum(u32::MAX - 9), end: SeqNum(10), ..Hole::default() });
+        assert_eq!(s.fill(SeqNum(u32::MAX), SeqNum(5)).map(|f| f.bytes), Some(6));
+        assert_eq!(s.fill(SeqNum(u32::MAX - 20), SeqNum(20)).map(|f| f.bytes), Some(14));
+        assert!(!s.has_holes());
+    }
+
+    #[test]
+    fn a_ninth_hole_drops_the_oldest_and_says_so() {
+        let mut s = HalfScore::default();
+        for i in 0..8 {
+            assert!(s.open(hole(100 * i, 100 * i + 50)));
+        }
+        assert!(!s.may_be_forgotten(SeqNum(50)));
+        assert!(!s.open(hole(800, 850)));
+        assert!(s.may_be_forgotten(SeqNum(50)) && !s.may_be_forgotten(SeqNum(150)));
+        assert_eq!(s.fill(SeqNum(0), SeqNum(50)), None);
+    }
+
+    #[test]
+    fn sack_and_dsack() {
+        let mut s = HalfScore::default();
+        let mut o = Options { sack_blocks: 1, ..Options::default() };
+        o.sack[0] = [SeqNum(200), SeqNum(300)];
+        assert!(!s.note_sack(&o, SeqNum(100)));
+        assert!(s.is_sacked(SeqNum(200), SeqNum(250)) && !s.is_sacked(SeqNum(150), SeqNum(250)));
+        assert!(s.sacked_above(SeqNum(299)) && !s.sacked_above(SeqNum(300)));
+        o.sack[0] = [SeqNum(50), SeqNum(100)];
+        assert!(s.note_sack(&o, SeqNum(100)));
+        o.sack_blocks = 2;
+        o.sack[0] = [SeqNum(220), SeqNum(240)];
+        o.sack[1] = [SeqNum(200), SeqNum(300)];
+        assert!(s.note_sack(&o, SeqNum(100)));
+    }
+}

@@ -1,0 +1,164 @@
+//! Bytes to meaning: one frame in, one [`Segment`] out, or the reason why not.
+//!
+//! Lengths are checked once, here. What comes after reads fields that cannot fail.
+//! Reading order: `eth` (link layer and tags), `ip`, `tcp`, `options`.
+
+pub mod eth;
+pub mod ip;
+pub mod options;
+pub mod tcp;
+
+pub use options::Options;
+pub use tcp::Flags;
+
+use crate::{health::Health, seq::SeqNum};
+
+/// Bounds-checked reads of one frame, starting at its Ethernet header, and what its carrier knows of it.
+pub trait Frame {
+    /// The `N` bytes at `offset`, or `None` when the frame does not hold them.
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// Copies `len` (1 to 40) bytes at `offset` into `buffer`; false when the frame does not hold them.
+    fn load_into(&self, offset: u32, len: u32, buffer: &mut [u8; 40]) -> bool;
+
+    /// Length on the wire in bytes, from the Ethernet header on; may exceed what [`Frame::load`] can reach
+    /// (a capture with a snap length).
+    fn wire_len(&self) -> u32;
+
+    /// The VLAN tag control information that the carrier keeps beside the frame (tc), outermost of all tags.
+    fn vlan(&self) -> Option<u16> {
+        None
+    }
+
+    /// TCP segments on the wire that this frame stands for: more than one for a GSO super-packet.
+    fn gso_segments(&self) -> u32 {
+        1
+    }
+
+    /// Payload bytes of each of those segments but the last; 0 when the frame is one segment.
+    fn gso_size(&self) -> u32 {
+        0
+    }
+}
+
+impl Frame for &[u8] {
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let at = offset as usize;
+        self.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn load_into(&self, offset: u32, len: u32, buffer: &mut [u8; 40]) -> bool {
+        let (at, len) = (offset as usize, len as usize);
+        match (self.get(at..at.saturating_add(len)), buffer.get_mut(..len)) {
+            (Some(from), Some(to)) => {
+                to.copy_from_slice(from);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn wire_len(&self) -> u32 {
+        self.len() as u32
+    }
+}
+
+/// An IP address in network byte order, four words; an IPv4 address is mapped (`::ffff:a.b.c.d`, RFC 4291, 2.5.5.2).
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, bytemuck::Pod, bytemuck::Zeroable)]
+pub struct Addr(pub [u32; 4]);
+
+impl Addr {
+    /// An IPv4 address, its four bytes as they stand on the wire.
+    #[inline(always)]
+    pub const fn v4(word: [u8; 4]) -> Self {
+        Self([0, 0, 0xffff_u32.to_be(), u32::from_ne_bytes(word)])
+    }
+
+    /// An IPv6 address, its sixteen bytes as they stand on the wire.
+    #[inline(always)]
+    pub fn v6(b: [u8; 16]) -> Self {
+        Self(bytemuck::cast(b))
+    }
+
+    /// The sixteen bytes in network order.
+    pub fn octets(self) -> [u8; 16] {
+        bytemuck::cast(self.0)
+    }
+}
+
+/// What one TCP packet says, in host byte order unless said otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// Sender's address.
+    pub src: Addr,
+    /// Receiver's address.
+    pub dst: Addr,
+    /// Sender's port.
+    pub sport: u16,
+    /// Receiver's port.
+    pub dport: u16,
+    /// VLAN identifiers, outermost in bits 0 to 11, the next in bits 12 to 23; 0 where untagged.
+    pub vlans: u32,
+    /// Whether the packet is IPv6.
+    pub v6: bool,
+    /// IPv4 identification; 0 for IPv6.
+    pub ip_id: u16,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// TCP flags.
+    pub flags: Flags,
+    /// Sequence number.
+    pub seq: SeqNum,
+    /// Acknowledgement number; meaningless without the ACK flag.
+    pub ack: SeqNum,
+    /// Window as it stands in the header, unscaled.
+    pub window: u16,
+    /// Payload bytes, from the IP length and never from captured bytes.
+    pub payload: u32,
+    /// Segments on the wire that this packet stands for (GSO), at least 1.
+    pub segments: u32,
+    /// Payload bytes of each full segment of a GSO super-packet; 0 for a single segment.
+    pub segment_size: u32,
+    /// Bytes of the IP datagrams on the wire, headers included, over all `segments`.
+    pub bytes: u32,
+    /// The payload is one small TLS alert record, as a peer sends before it closes (RFC 8446, 6.1).
+    pub tls_alert: bool,
+    /// Decoded options.
+    pub options: Options,
+}
+
+impl Segment {
+    /// Reads the segment of `frame`, or says under which reason it is skipped.
+    #[inline(always)]
+    pub fn parse<F: Frame>(frame: &F) -> Result<Self, Health> {
+        let link = eth::parse(frame)?;
+        let packet = ip::parse(frame, &link)?;
+        tcp::parse(frame, &link, &packet)
+    }
+
+    /// Sequence space the segment takes: payload, and one each for SYN and FIN (RFC 9293, 3.4).
+    #[inline(always)]
+    pub fn sequence_len(&self) -> u32 {
+        self.payload + self.flags.syn() as u32 + self.flags.fin() as u32
+    }
+
+    /// The sequence number after the segment.
+    #[inline(always)]
+    pub fn end(&self) -> SeqNum {
+        self.seq.plus(self.sequence_len())
+    }
+
+    /// How many of the wire segments `bytes` of this packet's sequence space stand for, at least 1.
+    #[inline(always)]
+    pub fn segments_in(&self, bytes: u32) -> u32 {
+        if self.segments <= 1 || self.segment_size == 0 || bytes >= self.sequence_len() {
+            return self.segments;
+        }
+        match bytes.div_ceil(self.segment_size) {
+            0 => 1,
+            n if n > self.segments => self.segments,
+            n => n,
+        }
+    }
+}

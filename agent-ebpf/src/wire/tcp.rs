@@ -1,0 +1,107 @@
+//! The TCP header (RFC 9293, 3.1).
+
+use super::{Frame, Options, Segment, eth::Link, ip::Packet, options};
+use crate::{health::Health, seq::SeqNum};
+use bytemuck::{Pod, Zeroable};
+
+/// TCP's control bits.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    /// FIN.
+    pub const FIN: u8 = 0x01;
+    /// SYN.
+    pub const SYN: u8 = 0x02;
+    /// RST.
+    pub const RST: u8 = 0x04;
+    /// PSH.
+    pub const PSH: u8 = 0x08;
+    /// ACK.
+    pub const ACK: u8 = 0x10;
+
+    /// The sender has no more data.
+    #[inline(always)]
+    pub const fn fin(self) -> bool {
+        self.0 & Self::FIN != 0
+    }
+
+    /// Opens a connection.
+    #[inline(always)]
+    pub const fn syn(self) -> bool {
+        self.0 & Self::SYN != 0
+    }
+
+    /// Ends a connection at once.
+    #[inline(always)]
+    pub const fn rst(self) -> bool {
+        self.0 & Self::RST != 0
+    }
+
+    /// The acknowledgement number counts.
+    #[inline(always)]
+    pub const fn ack(self) -> bool {
+        self.0 & Self::ACK != 0
+    }
+
+    /// None of SYN, FIN and RST.
+    #[inline(always)]
+    pub const fn plain(self) -> bool {
+        self.0 & (Self::SYN | Self::FIN | Self::RST) == 0
+    }
+}
+
+/// Reads the TCP header and its options.
+#[inline(always)]
+pub fn parse<F: Frame>(frame: &F, link: &Link, ip: &Packet) -> Result<Segment, Health> {
+    let Some(h) = frame.load::<20>(ip.tcp_offset) else {
+        return Err(Health::Truncated);
+    };
+    let header_len = ((h[12] >> 4) as u32) * 4;
+    if header_len < 20 || header_len > ip.tcp_len {
+        return Err(Health::BadTcpHeader);
+    }
+    let options = if header_len > 20 {
+        // Options cut off by a snap length are read as absent; in the kernel they are always there.
+        options::parse(frame, ip.tcp_offset + 20, header_len - 20)
+    } else {
+        Options::default()
+    };
+    let payload = ip.tcp_len - header_len;
+    let segments = frame.gso_segments();
+    Ok(Segment {
+        src: ip.src,
+        dst: ip.dst,
+        sport: u16::from_be_bytes([h[0], h[1]]),
+        dport: u16::from_be_bytes([h[2], h[3]]),
+        vlans: link.vlans,
+        v6: ip.v6,
+        ip_id: ip.id,
+        ttl: ip.ttl,
+        flags: Flags(h[13]),
+        seq: SeqNum(u32::from_be_bytes([h[4], h[5], h[6], h[7]])),
+        ack: SeqNum(u32::from_be_bytes([h[8], h[9], h[10], h[11]])),
+        window: u16::from_be_bytes([h[14], h[15]]),
+        payload,
+        segments,
+        segment_size: frame.gso_size(),
+        bytes: payload + segments * (ip.header_len + header_len),
+        tls_alert: tls_alert(frame, ip.tcp_offset + header_len, payload),
+        options,
+    })
+}
+
+/// Whether the payload is one TLS alert record: in the clear type 21, or under TLS 1.3 a record whose
+/// length (2 bytes of alert, 1 of type, 16 of tag) only an alert has in practice.
+#[inline(always)]
+fn tls_alert<F: Frame>(frame: &F, offset: u32, payload: u32) -> bool {
+    if !(7..=64).contains(&payload) {
+        return false;
+    }
+    match frame.load::<5>(offset) {
+        Some([21, 3, _, hi, lo]) => u16::from_be_bytes([hi, lo]) as u32 + 5 == payload,
+        Some([23, 3, 3, 0, 19]) => payload == 24,
+        _ => false,
+    }
+}
