@@ -1,0 +1,36 @@
+//! What `agent/build.rs` does: the kernel object ends up inside the agent's one file.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+
+use super::{compile::compile, linker};
+
+/// The object's name in `$OUT_DIR`, where the agent includes it from.
+pub const OBJECT: &str = "fivetuple.bpf.o";
+
+/// Builds the object, unless `$BPF_OBJECT` names a ready one, and copies it to `$OUT_DIR/fivetuple.bpf.o`.
+pub fn embed(root: &Path) -> Result<()> {
+    for path in ["agent-ebpf/src", "agent-ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", root.join(path).display());
+    }
+    println!("cargo::rerun-if-changed={}", root.join(linker::TOOLS).join("bin").display());
+    for var in ["BPF_OBJECT", "BPF_RUSTC", "BPF_LINKER"] {
+        println!("cargo::rerun-if-env-changed={var}");
+    }
+    let object = match env::var_os("BPF_OBJECT") {
+        Some(ready) => {
+            println!("cargo::rerun-if-changed={}", Path::new(&ready).display());
+            PathBuf::from(ready)
+        }
+        None => compile(root, env::var_os("CARGO_FEATURE_PROBE_LOG").is_some())?,
+    };
+    let out = env::var_os("OUT_DIR").context("OUT_DIR is not set: this runs from a build script only")?;
+    let copy = Path::new(&out).join(OBJECT);
+    fs::copy(&object, &copy)
+        .with_context(|| format!("cannot copy {} to {}", object.display(), copy.display()))?;
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Programs of the distribution that building and testing call.
+
+use anyhow::Result;
+
+use super::{Scope, apt::Apt};
+
+/// One program.
+pub struct Tool {
+    /// What is looked for.
+    pub program: &'static str,
+    /// The Debian packages that bring it.
+    pub packages: &'static [&'static str],
+    /// What it is for.
+    pub why: &'static str,
+    scope: Scope,
+}
+
+const fn tool(
+    scope: Scope,
+    program: &'static str,
+    packages: &'static [&'static str],
+    why: &'static str,
+) -> Tool {
+    Tool { program, packages, why, scope }
+}
+
+/// Every program. They are looked for by name, not by package: one that came another way serves as well.
+const TOOLS: &[Tool] = &[
+    tool(Scope::Build, "cc", &["gcc", "libc6-dev"], "links every program"),
+    tool(Scope::Test, "ip", &["iproute2"], "network namespaces of the tests"),
+    tool(Scope::Test, "nft", &["nftables"], "loss and address translation in the tests"),
+    tool(Scope::Test, "ethtool", &["ethtool"], "offloads of the tests' interfaces"),
+    tool(Scope::Test, "ping", &["iputils-ping"], "traffic that is not TCP"),
+    tool(Scope::Test, "curl", &["curl"], "requests through the tests' gateways"),
+    tool(Scope::Test, "tcpdump", &["tcpdump"], "captures to compare with"),
+    tool(Scope::Test, "tshark", &["tshark"], "a second opinion on captures"),
+    tool(Scope::Test, "promtool", &["prometheus"], "checks the metrics' form"),
+];
+
+/// The programs that this scope needs and the host does not have.
+pub fn missing(scope: Scope, has: impl Fn(&str) -> bool) -> Vec<&'static Tool> {
+    TOOLS.iter().filter(|tool| tool.scope <= scope && !has(tool.program)).collect()
+}
+
+/// Installs their packages.
+pub fn install(apt: &mut Apt, tools: &[&Tool]) -> Result<()> {
+    if tools.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = tools.iter().flat_map(|tool| tool.packages).copied().collect();
+    apt.install(&packages, "to install the packages above")?;
+    if packages.contains(&"prometheus") {
+        // The package starts a server, now and at every boot. Only promtool was wanted.
+        apt.stop_service("prometheus");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_absent_and_needed_is_missing() {
+        let programs = |scope, has: &[&str]| {
+            missing(scope, |p| has.contains(&p)).iter().map(|t| t.program).collect::<Vec<_>>()
+        };
+        assert_eq!(programs(Scope::Build, &[]), ["cc"]);
+        assert!(programs(Scope::Build, &["cc"]).is_empty());
+        let most = ["cc", "ip", "ethtool", "ping", "curl", "tcpdump", "tshark"];
+        assert_eq!(programs(Scope::Test, &most), ["nft", "promtool"]);
+    }
+}
