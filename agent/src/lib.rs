@@ -3,6 +3,7 @@
 //! Reading order: [`cli`] (what can be asked), [`config`] (what it means), `run` (the daemon's life),
 //! [`http`] (what it answers). [`preflight`] knows what this kernel and these interfaces allow.
 
+pub mod aggregate;
 pub mod api;
 pub mod check;
 pub mod cli;

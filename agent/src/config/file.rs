@@ -204,36 +204,21 @@ impl Checker {
             if entry.prefixes.value.is_empty() {
                 self.refuse(key("prefixes"), &entry.prefixes, "no network is listed; list at least one");
             }
-            let ports: Vec<_> = match &entry.ports {
-                None => vec![(&entry.name, 1..=u16::MAX)],
-                Some(list) if list.value.is_empty() => {
-                    self.refuse(
-                        key("ports"),
-                        list,
-                        "no port is listed; leave the key out to mean every port",
-                    );
-                    Vec::new()
-                }
-                Some(list) => list
-                    .value
-                    .iter()
-                    .filter_map(|p| Some((p, self.read(&key("ports"), p, value::ports)?)))
-                    .collect(),
-            };
+            let ports = self.ports(&key("ports"), entry.ports.as_ref());
             let prefixes: Vec<_> = entry
                 .prefixes
                 .value
                 .iter()
                 .filter_map(|p| Some((p, self.read(&key("prefixes"), p, value::prefix)?)))
                 .collect();
+            // Every port is what the servers do that no other service lists: it clashes with itself only.
+            let claims = if ports.is_empty() { vec![EVERY_PORT] } else { ports.clone() };
             for (at, prefix) in &prefixes {
-                for (_, range) in &ports {
-                    let clash = taken.iter().find(|(net, other, _)| {
-                        net == prefix && other.start() <= range.end() && range.start() <= other.end()
-                    });
+                for range in &claims {
+                    let clash = taken.iter().find(|(net, other, _)| net == prefix && overlap(other, range));
                     if let Some((_, other, owner)) = clash {
                         let text = format!(
-                            "{prefix} with ports {} is listed already, with ports {} in service {owner}; a server belongs to one service",
+                            "{prefix} with {} is listed already, with {} in service {owner}; a server belongs to one service",
                             show(range),
                             show(other)
                         );
@@ -245,10 +230,21 @@ impl Checker {
             out.push(Service {
                 name: name.clone(),
                 prefixes: prefixes.into_iter().map(|(_, p)| p).collect(),
-                ports: ports.into_iter().map(|(_, r)| r).collect(),
+                ports,
             });
         }
         out
+    }
+
+    /// The ports of a service; empty for every port.
+    fn ports(&mut self, key: &str, raw: Option<&Spanned<Vec<Spanned<String>>>>) -> Vec<RangeInclusive<u16>> {
+        let Some(list) = raw else { return Vec::new() };
+        if list.value.is_empty() {
+            self.refuse(key, list, "no port is listed; leave the key out to mean every port");
+        }
+        let ranges: Vec<_> =
+            list.value.iter().filter_map(|port| self.read(key, port, value::ports)).collect();
+        if ranges.contains(&EVERY_PORT) { Vec::new() } else { ranges }
     }
 
     fn limits(&mut self, raw: &RawLimits) -> Limits {
@@ -317,9 +313,22 @@ fn ring_bytes(text: &str) -> Result<u32, String> {
     }
 }
 
+/// What a service without a list of ports claims.
+const EVERY_PORT: RangeInclusive<u16> = 1..=u16::MAX;
+
+fn overlap(a: &RangeInclusive<u16>, b: &RangeInclusive<u16>) -> bool {
+    (*a == EVERY_PORT) == (*b == EVERY_PORT) && a.start() <= b.end() && b.start() <= a.end()
+}
+
 fn show(range: &RangeInclusive<u16>) -> String {
     let (first, last) = (range.start(), range.end());
-    if first == last { first.to_string() } else { format!("{first}-{last}") }
+    if *range == EVERY_PORT {
+        "every port".to_owned()
+    } else if first == last {
+        format!("port {first}")
+    } else {
+        format!("ports {first}-{last}")
+    }
 }
 
 #[cfg(test)]

@@ -80,7 +80,7 @@ fn values_are_read() {
     .unwrap();
     assert_eq!(file.services[0].ports, [443..=443, 8000..=8010]);
     assert_eq!(file.services[0].prefixes.len(), 2);
-    assert_eq!(file.services[1].ports, [1..=65535], "no ports means every port");
+    assert_eq!(file.services[1].ports, [], "no ports means every port");
     assert_eq!(file.limits.time_wait, Duration::from_millis(100));
     assert_eq!(file.tables.flows, 1_000_000);
     assert_eq!(file.tables.ring_bytes, 65_536);
@@ -128,9 +128,17 @@ fn a_server_belongs_to_one_service() {
     let text = problem(
         "services:\n  - name: a\n    prefixes: [192.0.2.0/24]\n    ports: [443, 8000-8010]\n  - name: b\n    prefixes: [192.0.2.0/24]\n    ports: [8005]\n",
     );
-    assert!(text.starts_with("line 6: services[1].prefixes: 192.0.2.0/24 with ports 8005 is listed already, with ports 8000-8010 in service a"), "{text}");
+    assert!(text.starts_with("line 6: services[1].prefixes: 192.0.2.0/24 with port 8005 is listed already, with ports 8000-8010 in service a"), "{text}");
     // A longer prefix inside is no clash: the longest match decides.
     parse("services: [{name: a, prefixes: [192.0.2.0/24]}, {name: b, prefixes: [192.0.2.7]}]").unwrap();
+    // Nor are listed ports a clash with a service that has the rest.
+    let rest = "services: [{name: a, prefixes: [192.0.2.7], ports: [443]}, {name: b, prefixes: [192.0.2.7]}]";
+    assert_eq!(parse(rest).unwrap().services[1].ports, []);
+    let twice = "services: [{name: a, prefixes: [192.0.2.7]}, {name: b, prefixes: [192.0.2.7], ports: [\"1-65535\"]}]";
+    assert!(
+        problem(twice)
+            .contains("192.0.2.7/32 with every port is listed already, with every port in service a")
+    );
     assert!(problem("services: [{name: a, prefixes: []}]").contains("list at least one"));
     assert!(problem("services: [{name: a, prefixes: [192.0.2.1], ports: []}]").contains("leave the key out"));
 }

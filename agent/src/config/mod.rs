@@ -60,9 +60,9 @@ pub enum Ingress {
 pub struct Service {
     /// Its name, the label `svc`.
     pub name: String,
-    /// The servers' networks; the longest match of all services decides.
+    /// The servers' networks. A listed port comes before every port; then the longest network decides.
     pub prefixes: Vec<IpNet>,
-    /// The servers' ports, both ends included.
+    /// The servers' ports, both ends included; empty for every port.
     pub ports: Vec<RangeInclusive<u16>>,
 }
 
@@ -97,11 +97,11 @@ impl Default for Limits {
 /// Limits in space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tables {
-    /// Open connections, for each of IPv4 and IPv6.
+    /// Open IPv4 connections; IPv6 has a table of its own, a quarter as large, and so have the two below.
     pub flows: u32,
-    /// Connections that were asked for and not accepted yet.
+    /// IPv4 connections that were asked for and not accepted yet.
     pub half_open: u32,
-    /// Closed five-tuples within their TIME-WAIT window.
+    /// Closed IPv4 five-tuples within their TIME-WAIT window.
     pub closed: u32,
     /// Bytes of the ring that carries records to the daemon.
     pub ring_bytes: u32,

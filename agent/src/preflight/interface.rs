@@ -4,7 +4,7 @@ use super::Finding;
 use crate::{
     config::{Ingress, Interface, nearest::nearest},
     link::{self, Link},
-    sys,
+    sys::program,
 };
 
 /// Drivers known to run XDP natively; for any other the agent tries, and takes tc where the driver refuses.
@@ -52,7 +52,7 @@ pub fn plan(ingress: Ingress, link: &Link) -> Plan {
 
 /// A program by its id and, where this user may know it, its name.
 pub fn describe_program(id: u32) -> String {
-    match sys::program_name(id) {
+    match program::program_name(id) {
         Ok(name) if !name.is_empty() => format!("program {id} ({name})"),
         _ => format!("program {id} (`bpftool prog show id {id}` names it)"),
     }

@@ -1,7 +1,7 @@
 //! What the kernel allows this process.
 
 use super::Finding;
-use crate::{link::Link, sys};
+use crate::{link::Link, sys::program};
 use nix::sys::resource::{Resource, getrlimit};
 use std::{io, path::Path};
 
@@ -43,9 +43,9 @@ impl Kernel {
         Self {
             release: read_trimmed("/proc/sys/kernel/osrelease"),
             capabilities: effective_capabilities(&read_trimmed("/proc/self/status")),
-            ring_buffer: sys::try_ring_buffer(),
+            ring_buffer: program::try_ring_buffer(),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-            tcx: sys::has_tcx(loopback),
+            tcx: program::has_tcx(loopback),
             memlock: getrlimit(Resource::RLIMIT_MEMLOCK).map_or(0, |(soft, _)| soft),
         }
     }

@@ -1,9 +1,10 @@
-//! The commands of bpf(2) that aya has no call for, as safe functions.
+//! Programs, and what the kernel can do with them.
 
+use super::{bpf, owned};
 use bytemuck::{Pod, Zeroable};
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
 };
 
 const BPF_MAP_CREATE: i32 = 0;
@@ -12,19 +13,6 @@ const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_PROG_QUERY: i32 = 16;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_TCX_INGRESS: u32 = 46;
-
-/// Run one command. Every attribute here is plain data, padded to a size that every kernel since 5.10 takes.
-fn bpf<T: Pod>(command: i32, attribute: &mut T) -> io::Result<i32> {
-    // SAFETY: the kernel reads and writes `size_of::<T>()` bytes of an attribute that outlives the call; the
-    // addresses inside it are set by the functions below from slices that outlive it as well.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attribute, size_of::<T>()) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done as i32) }
-}
-
-fn owned(fd: i32) -> OwnedFd {
-    // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
-    unsafe { OwnedFd::from_raw_fd(fd) }
-}
 
 /// Make a ring buffer and drop it again: the newest thing the agent cannot do without (Linux 5.8).
 pub fn try_ring_buffer() -> io::Result<()> {
@@ -117,5 +105,5 @@ pub fn program_name(id: u32) -> io::Result<String> {
         open_flags: u32,
     }
     let fd = owned(bpf(BPF_PROG_GET_FD_BY_ID, &mut ById { id, ..ById::zeroed() })?);
-    program_info(std::os::fd::AsFd::as_fd(&fd)).map(|info| info.name)
+    program_info(fd.as_fd()).map(|info| info.name)
 }

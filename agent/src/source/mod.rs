@@ -1,0 +1,3 @@
+//! Where figures come from: the kernel's maps and its ring.
+
+pub mod services;
