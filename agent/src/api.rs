@@ -53,11 +53,19 @@ pub struct FlowFilter {
 }
 
 /// Which events to list; the last ones where nothing is asked.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EventFilter {
-    /// The event of this id, as an exemplar names it.
+    /// The event of this number, as an exemplar names it.
     pub id: Option<u64>,
+    /// Name of the service.
+    pub svc: Option<String>,
+    /// Network in CIDR, or one address, of either end.
+    pub address: Option<String>,
+    /// Port of either end.
+    pub port: Option<u16>,
+    /// Name of an anomaly the event shows.
+    pub anomaly: Option<String>,
     /// At most this many.
     pub limit: Option<usize>,
 }
@@ -173,12 +181,108 @@ pub struct HalfRow {
 }
 
 /// The event list.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct EventList {
     /// The events, the newest first.
     pub events: Vec<EventRow>,
 }
 
 /// One event.
-#[derive(Debug, Default, Serialize, Deserialize)]
-pub struct EventRow {}
+#[derive(Debug, Serialize)]
+pub struct EventRow {
+    /// Its number, as exemplars carry it.
+    pub id: u64,
+    /// When, in RFC 3339.
+    pub time: String,
+    /// What happened.
+    #[serde(flatten)]
+    pub what: Event,
+}
+
+/// What happened.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub enum Event {
+    /// A segment showed an anomaly.
+    Anomaly(Box<AnomalyEvent>),
+    /// A connection ended: all that was known of it.
+    End(Box<FlowRow>),
+}
+
+/// A segment with at least one anomaly, and the evidence. What does not apply is left out.
+#[derive(Debug, Default, Serialize)]
+pub struct AnomalyEvent {
+    /// The point.
+    pub point: String,
+    /// The service.
+    pub svc: String,
+    /// `ingress` or `egress`.
+    pub direction: &'static str,
+    /// The side that sent the first SYN.
+    pub client: EndPoint,
+    /// The other side.
+    pub server: EndPoint,
+    /// VLAN identifiers, the outer one first.
+    pub vlans: Vec<u16>,
+    /// Who sent the segment: `client` or `server`.
+    pub from: &'static str,
+    /// The anomalies' names.
+    pub anomalies: Vec<&'static str>,
+    /// How the segment stands to the sequence space its side has used.
+    pub verdict: &'static str,
+    /// What decided that.
+    pub evidence: &'static str,
+    /// Why it was sent again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// Why the connection was reset.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<&'static str>,
+    /// Where the RST came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub origin: Option<&'static str>,
+    /// What the five-tuple's previous connection has to do with this one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reuse: Option<Reuse>,
+    /// Bytes of the request that got no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unanswered_bytes: Option<u32>,
+    /// Seconds since the connection's last packet.
+    pub silence_seconds: f64,
+    /// Seconds since the hole opened that the segment filled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hole_age_seconds: Option<f64>,
+    /// Duplicate ACKs of the other side in a row.
+    pub dup_acks: u8,
+    /// Unanswered repeats of the same bytes.
+    pub repeats: u8,
+    /// Where the side had ended: the sequence number that was expected.
+    pub expected: u32,
+    /// What the other side had acknowledged.
+    pub acked: u32,
+    /// The segment.
+    pub segment: SegmentRow,
+}
+
+/// Header fields of a segment.
+#[derive(Debug, Default, Serialize)]
+pub struct SegmentRow {
+    /// Flags as letters: `S`, `SA`, `PA`.
+    pub flags: String,
+    /// Sequence number.
+    pub seq: u32,
+    /// Acknowledgement number.
+    pub ack: u32,
+    /// Payload bytes.
+    pub payload: u32,
+    /// Wire segments that the verdict holds for; more than 1 in a GSO super-packet.
+    pub segments: u32,
+    /// Window as it stands in the header.
+    pub window: u16,
+    /// TSval; 0 where absent.
+    pub ts_val: u32,
+    /// IPv4 identification.
+    pub ip_id: u16,
+    /// TTL or hop limit.
+    pub ttl: u8,
+}

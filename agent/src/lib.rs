@@ -14,4 +14,5 @@ pub mod link;
 pub mod log;
 pub mod preflight;
 pub mod process;
+pub mod source;
 mod sys;

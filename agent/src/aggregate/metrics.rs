@@ -2,7 +2,11 @@
 //!
 //! The families of TCP derive from the core's tables; those of the agent itself stand here.
 
-use super::snapshot::{Exemplar, Mode, SeriesKey, Snapshot, Totals};
+use super::{
+    rows::seconds,
+    snapshot::{Exemplar, Mode, OpenFlows, SeriesKey, Snapshot, Table, Totals},
+};
+use crate::config::NO_POINT;
 use agent_ebpf::{
     anomaly::Anomaly,
     counter::{Series, place, width},
@@ -53,7 +57,7 @@ impl Exposition {
         for histogram in Histogram::ALL {
             self.histogram(encoder, *histogram)?;
         }
-        let open = |f: fn(&super::snapshot::OpenFlows) -> u64| {
+        let open = |f: fn(&OpenFlows) -> u64| {
             self.pairs().map(move |(labels, point, svc)| {
                 let at = self.0.index(point, svc);
                 (labels, self.0.open.get(at).map_or(0, f))
@@ -150,10 +154,11 @@ impl Exposition {
         ] {
             let rows = || Health::ALL.iter().filter(move |row| row.kind() == kind);
             let with_reason = rows().count() > 1;
-            let series = self.0.points.iter().zip(&self.0.health).flat_map(|(point, hooks)| {
+            let points = self.0.points.iter().map(String::as_str).chain([NO_POINT]);
+            let series = points.zip(&self.0.health).flat_map(|(point, hooks)| {
                 Direction::ALL.iter().zip(hooks).flat_map(move |(hook, counts)| {
                     rows().map(move |row| {
-                        let mut labels = vec![("point", point.as_str()), ("hook", hook.name())];
+                        let mut labels = vec![("point", point), ("hook", hook.name())];
                         if with_reason {
                             labels.push(("reason", row.name()));
                         }
@@ -185,7 +190,7 @@ impl Exposition {
         ] {
             counters(encoder, name, help, [(Vec::new(), value)])?;
         }
-        let tables = |f: fn(&super::snapshot::Table) -> u64| {
+        let tables = |f: fn(&Table) -> u64| {
             snapshot.tables.iter().map(move |table| (vec![("table", table.name)], f(table)))
         };
         gauges(encoder, "fivetuple_table_entries", "Entries of a kernel table.", tables(|t| t.entries))?;
@@ -314,10 +319,6 @@ fn gauges<'a>(
 
 fn gauges_f64(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> Result {
     encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
-}
-
-fn seconds(nanos: u64) -> f64 {
-    nanos as f64 / 1e9
 }
 
 fn unix_seconds(at: SystemTime) -> f64 {

@@ -13,7 +13,7 @@ fn snapshot() -> Snapshot {
         services: vec!["other".into(), "card".into()],
         totals: vec![Totals::default(); 4],
         open: vec![OpenFlows::default(); 4],
-        health: vec![[[0; Health::COUNT]; 2]; 2],
+        health: vec![[[0; Health::COUNT]; 2]; 3],
         attached: vec![
             Attached { point: "outside".into(), hook: "ingress", mode: Some(Mode::Xdp) },
             Attached { point: "outside".into(), hook: "egress", mode: None },
@@ -55,6 +55,10 @@ fn every_series_is_there_from_the_start() {
         }
     }
     has(&text, "fivetuple_packets_skipped_total{point=\"dmz\",hook=\"egress\",reason=\"not_tcp\"} 0");
+    has(
+        &text,
+        "fivetuple_packets_skipped_total{point=\"none\",hook=\"egress\",reason=\"unknown_interface\"} 0",
+    );
     has(&text, "fivetuple_packets_seen_total{point=\"dmz\",hook=\"ingress\"} 0");
     has(&text, "fivetuple_tracking_losses_total{point=\"dmz\",hook=\"ingress\",reason=\"map_error\"} 0");
     has(&text, "fivetuple_config_last_reload_successful 1");

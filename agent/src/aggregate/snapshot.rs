@@ -13,7 +13,8 @@ pub struct Snapshot {
     pub services: Vec<String>,
     /// What passed, for each point and service: see [`Snapshot::totals`].
     pub totals: Vec<Totals>,
-    /// The programs' own accounts, for each point: ingress, egress.
+    /// The programs' own accounts, ingress and egress, for each point; and one more for packets of interfaces
+    /// that are none.
     pub health: Vec<[[u64; Health::COUNT]; 2]>,
     /// Where the programs hang.
     pub attached: Vec<Attached>,

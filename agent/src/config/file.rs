@@ -166,6 +166,11 @@ impl Checker {
             let point_at = entry.point.as_ref().unwrap_or(&entry.name);
             let key = if entry.point.is_some() { "point" } else { "name" };
             self.read(&format!("interfaces[{i}].{key}"), point_at, value::name);
+            if point_at.value == super::NO_POINT {
+                let text =
+                    "none is the point of packets that come on no watched interface; take another name";
+                self.refuse(format!("interfaces[{i}].{key}"), point_at, text);
+            }
             if !names.insert(&entry.name.value) {
                 let text = format!("{} is listed twice; keep one entry", entry.name.value);
                 self.refuse(format!("interfaces[{i}].name"), &entry.name, text);

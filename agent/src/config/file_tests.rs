@@ -117,6 +117,9 @@ fn names_are_unique_and_safe() {
             .contains("interfaces[1].name: two points")
     );
     assert!(problem("interfaces: [{name: eth0, point: 'a b'}]").contains("cannot be a name"));
+    assert!(
+        problem("interfaces: [{name: eth0, point: none}]").contains("interfaces[0].point: none is the point")
+    );
     let service = |name: &str| format!("services: [{{name: {name}, prefixes: [192.0.2.1]}}]");
     assert!(problem(&service("other")).contains("services[0].name: other is the name of all"));
     let twice = "services: [{name: a, prefixes: [192.0.2.1]}, {name: a, prefixes: [192.0.2.2]}]";

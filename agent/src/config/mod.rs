@@ -13,6 +13,9 @@ use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 /// The service of every server that the operator gave no name.
 pub const OTHER_SERVICE: &str = "other";
 
+/// The point of packets that come on an interface that is none.
+pub const NO_POINT: &str = "none";
+
 /// All that decides how the daemon works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {

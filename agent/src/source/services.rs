@@ -24,11 +24,15 @@ pub fn entries<'a>(services: impl IntoIterator<Item = (u16, &'a Service)>) -> Ve
     let mut out = Vec::new();
     for (svc, service) in services {
         // Port 0 stands for any.
-        let ports: Vec<u16> =
-            if service.ports.is_empty() { vec![0] } else { service.ports.iter().cloned().flatten().collect() };
+        let ports: Vec<u16> = if service.ports.is_empty() {
+            vec![0]
+        } else {
+            service.ports.iter().cloned().flatten().collect()
+        };
         for net in service.prefixes.iter().flat_map(|net| six(*net)) {
             for port in &ports {
-                let key = ServiceKey { port: port.to_be_bytes(), reserved: [0; 2], addr: net.network().octets() };
+                let key =
+                    ServiceKey { port: port.to_be_bytes(), reserved: [0; 2], addr: net.network().octets() };
                 out.push(Entry { key, prefix_len: SERVICE_PORT_BITS + u32::from(net.prefix_len()), svc });
             }
         }

@@ -10,6 +10,7 @@ use std::{
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
+const BPF_MAP_GET_NEXT_KEY: i32 = 4;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: i32 = 21;
 const BPF_MAP_LOOKUP_BATCH: i32 = 24;
 const BPF_MAP_DELETE_BATCH: i32 = 27;
@@ -49,10 +50,38 @@ pub fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
 
 /// Read an entry of a map under its lock.
 pub fn read<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    read_with(map, key, BPF_F_LOCK)
+}
+
+/// Read an entry of a map that has no lock.
+pub fn read_unlocked<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    read_with(map, key, 0)
+}
+
+fn read_with<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, flags: u64) -> io::Result<Option<V>> {
     let mut value = V::zeroed();
-    let found =
-        absent(bpf(BPF_MAP_LOOKUP_ELEM, &mut Element::new(map, key, &raw mut value as u64, BPF_F_LOCK)))?;
+    let found = absent(bpf(BPF_MAP_LOOKUP_ELEM, &mut Element::new(map, key, &raw mut value as u64, flags)))?;
     Ok(found.then_some(value))
+}
+
+/// Visit every key of a map, one by one: for small maps, and those that have no batches.
+pub fn walk_keys<K: Pod>(map: BorrowedFd<'_>, mut visit: impl FnMut(&K)) -> io::Result<()> {
+    let mut key: Option<K> = None;
+    loop {
+        let mut next = K::zeroed();
+        let mut element = Element {
+            map_fd: map.as_raw_fd() as u32,
+            reserved: 0,
+            key: key.as_ref().map_or(0, |key| &raw const *key as u64),
+            value: &raw mut next as u64,
+            flags: 0,
+        };
+        if !absent(bpf(BPF_MAP_GET_NEXT_KEY, &mut element))? {
+            return Ok(());
+        }
+        visit(&next);
+        key = Some(next);
+    }
 }
 
 /// Take an entry out of a hash map: its value is the last that the programs left in it.
