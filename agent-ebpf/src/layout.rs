@@ -43,7 +43,9 @@ maps! {
     TOTALS = 64, "Per-CPU `Totals`, at `totals_index`.";
     HEALTH = 32, "Per-CPU `HealthCounts`, at `health_index`.";
     EVENTS = 4_194_304, "Ring buffer of records.";
-    SCRATCH = 1, "Per-CPU room for a flow on its way to another table.";
+    MOVING = 1, "Per-CPU room for a flow on its way to another table.";
+    SCRATCH = 1, "Per-CPU working memory of one packet.";
+    OPTIONS = 1, "Per-CPU room for TCP options.";
     BLANK = 1, "Zeroes to make entries from.";
     CLOCK = 1, "The time of the next packet, for tests that hand it in.";
 }
@@ -63,8 +65,8 @@ pub struct Config {
     pub services: u32,
     /// 1: time comes from `CLOCK` instead of the kernel's clock (tests only).
     pub test_clock: u32,
-    /// Explicit padding, always 0.
-    pub reserved: u32,
+    /// 1: the XDP program may get frames in pieces (`xdp.frags`, Linux 5.18), and may ask for their whole length.
+    pub xdp_frags: u32,
 }
 
 /// An interface under watch.

@@ -38,19 +38,12 @@ pub(crate) fn test_segment() -> wire::Segment {
         dst: wire::Addr::v4([10, 0, 0, 2]),
         sport: 40_000,
         dport: 443,
-        vlans: 0,
-        v6: false,
-        ip_id: 0,
         ttl: 64,
         flags: wire::Flags(wire::Flags::ACK),
         seq: seq::SeqNum(1),
         ack: seq::SeqNum(1),
         window: 1_000,
-        payload: 0,
-        segments: 1,
-        segment_size: 0,
         bytes: 40,
-        tls_alert: false,
-        options: wire::Options::default(),
+        ..wire::Segment::blank()
     }
 }

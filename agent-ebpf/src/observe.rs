@@ -54,6 +54,15 @@ pub struct Sighting {
     pub settings: Settings,
 }
 
+impl Sighting {
+    /// A sighting of which nothing but the hook is known yet.
+    #[inline(always)]
+    pub const fn blank(direction: Direction) -> Self {
+        let settings = Settings { idle: 0, time_wait: 0 };
+        Self { dir: 0, tag: 0, direction, now: Nanos(0), services: [0; 2], prior: None, settings }
+    }
+}
+
 /// What must happen before a segment can be observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
@@ -110,9 +119,9 @@ fn repeats_ack(me: &Half, peer: &Half, s: &Segment) -> bool {
         && (s.window == me.window || s.options.sack_blocks > 0)
 }
 
-/// Observes one segment. Call [`before`] first, under the same lock.
+/// Observes one segment and writes its facts to `f`. Call [`before`] first, under the same lock.
 #[inline(always)]
-pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sighting) -> Facts {
+pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sighting, f: &mut Facts) {
     let dir = at.dir & 1;
     let mut opened = None;
     let mut gap_measured = false;
@@ -136,7 +145,7 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         None => None,
     };
 
-    let mut f = Facts::blank(flow.side(dir), flow.svc, s.segments);
+    *f = Facts::blank(flow.side(dir), flow.svc, s.segments);
     f.opened = opened;
     f.gap_measured = gap_measured;
     f.syn = s.flags.syn();
@@ -158,19 +167,21 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     if me.seen() && me.has(Half::OUT) != out {
         // Routed back out of the interface it came in on: the same segment, seen a second time.
         flow.bits |= Flow::HAIRPIN;
-        return Facts { hairpin: true, ..Facts::blank(f.side, f.svc, f.segments) };
+        *f = Facts::blank(f.side, f.svc, f.segments);
+        f.hairpin = true;
+        return;
     }
     if f.holder.is_some() && f.outcome.is_none() {
-        open::answer(flow, s, dir, &mut f);
+        open::answer(flow, s, dir, f);
     }
-    if open::contends(flow, s, dir, at.now, &mut f) {
+    if open::contends(flow, s, dir, at.now, f) {
         if let Some(sc) = score
             && matches!(f.verdict, Verdict::Retransmission)
         {
             sc.half[dir].counts.syn_retransmissions += 1;
         }
         flow.half[dir].segments += s.segments as u64;
-        return f;
+        return;
     }
 
     let [low, high] = &mut flow.half;
@@ -198,7 +209,7 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         f.foreign = me.seen() && is_foreign(me, path, s);
     } else {
         let order = if carries_id(s) { Some(me.note_ip_id(s.ip_id, s.segments)) } else { None };
-        let ack_advanced = acknowledge(me, peer_half, peer_path, theirs.as_deref_mut(), s, at.now, &mut f);
+        let ack_advanced = acknowledge(me, peer_half, peer_path, theirs.as_deref_mut(), s, at.now, f);
         let first = !me.seen() || (s.flags.syn() && !me.has(Half::SYN) && opened.is_some());
         let mut new = 0;
         let mut in_front = ack_advanced;
@@ -228,7 +239,7 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         remember(me, s, at.now, in_front && s.sequence_len() > 0);
         f.zero_window = s.window == 0 && s.flags.plain();
         me.window = s.window;
-        converse(flow, s, dir, new, at.now, &mut f);
+        converse(flow, s, dir, new, at.now, f);
     }
 
     let me = &mut flow.half[dir];
@@ -236,11 +247,10 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     if !f.foreign {
         me.ttl = s.ttl;
     }
-    close::advance(flow, s, dir, at.now, &mut f);
+    close::advance(flow, s, dir, at.now, f);
     if let Some(sc) = &mut mine {
-        tally(sc, &f);
+        tally(sc, f);
     }
-    f
 }
 
 /// A half's first segment.

@@ -72,8 +72,19 @@ pub trait World {
     fn totals(&self, index: u32) -> Option<*mut Totals>;
     /// This processor's self-counters.
     fn health(&self, index: u32) -> Option<*mut HealthCounts>;
+    /// Working memory for this packet; nothing else uses it meanwhile. Its contents mean nothing.
+    fn scratch(&self) -> Option<*mut Scratch>;
     /// Puts a record on the ring; false when it is full.
     fn submit<T: Pod>(&self, fill: impl FnOnce(*mut T)) -> bool;
+}
+
+/// Working memory of one packet; a kernel program's stack has no room for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scratch {
+    segment: Segment,
+    sighting: Sighting,
+    facts: Facts,
+    closed: Closed,
 }
 
 /// What became of one look at a flow.
@@ -86,8 +97,8 @@ enum Step {
     Gone,
     /// The flow that had the key was ended first.
     Ended(Close, u32, u16),
-    /// Observed; what to remember of it, if it is closed.
-    Done(Facts, Option<Closed>),
+    /// Observed.
+    Done,
 }
 
 /// How often a packet looks at its flow: scoreboard, move, end of the old, observe; and once for a lost race.
@@ -104,10 +115,23 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
     };
     let h = w.health(health_index(point as u32, direction));
     note(h, Health::Seen);
-    match Segment::parse(frame) {
-        Ok(s) => {
+    let Some(scratch) = w.scratch() else {
+        note(h, Health::MapError);
+        return;
+    };
+    // SAFETY: ours until this packet is through, by the contract of `scratch`; each part is written before it is read.
+    let scratch = unsafe {
+        (&raw mut (*scratch).segment).write(Segment::blank());
+        (&raw mut (*scratch).sighting).write(Sighting::blank(direction));
+        (&raw mut (*scratch).facts).write(Facts::blank(Side::Client, 0, 0));
+        (&raw mut (*scratch).closed).write(Closed::default());
+        &mut *scratch
+    };
+    match scratch.segment.read(frame) {
+        Ok(()) => {
             note(h, Health::Counted);
-            Passage { w, s: &s, point, direction, h }.run();
+            let Scratch { segment, sighting, facts, closed } = scratch;
+            Passage { w, s: segment, point, direction, h }.run(sighting, facts, closed);
         }
         Err(reason) => note(h, reason),
     }
@@ -140,23 +164,18 @@ struct Passage<'a, W: World> {
 
 impl<W: World> Passage<'_, W> {
     #[inline(always)]
-    fn run(&self) {
+    fn run(&self, at: &mut Sighting, f: &mut Facts, closed: &mut Closed) {
         let (w, s) = (self.w, self.s);
         let (key, dir) = FlowKey::canonical(self.point, s);
-        let mut at = Sighting {
-            dir,
-            tag: key.tag(),
-            direction: self.direction,
-            now: w.now(),
-            services: [0; 2],
-            prior: None,
-            settings: w.settings(),
-        };
+        at.dir = dir;
+        at.tag = key.tag();
+        at.now = w.now();
+        at.settings = w.settings();
         let (mut entry, mut waiting) = match w.flow(&key) {
             Some(e) => (e, false),
             None => match w.half_open(&key) {
                 Some(e) => (e, true),
-                None => match self.meet(&key, &mut at) {
+                None => match self.meet(&key, at, f) {
                     Some(e) => (e, true),
                     None => return,
                 },
@@ -182,12 +201,14 @@ impl<W: World> Passage<'_, W> {
                         Step::Ended(close, end(flow, close), svc)
                     }
                     Before::Go => {
-                        let f = observe(flow, sc, s, &at);
+                        observe(flow, sc, s, at, f);
                         if waiting && f.confirmed {
                             flow.bits |= Flow::MOVED;
                         }
-                        let closed = if f.remember { Some(Closed::of(flow)) } else { None };
-                        Step::Done(f, closed)
+                        if f.remember {
+                            *closed = Closed::of(flow);
+                        }
+                        Step::Done
                     }
                 }
             });
@@ -203,7 +224,7 @@ impl<W: World> Passage<'_, W> {
                     Some(e) => (entry, waiting) = (e, false),
                     None => {
                         note(self.h, Health::FlowTableFull);
-                        return self.pass_by(&at);
+                        return self.pass_by(at, f);
                     }
                 },
                 Step::Gone => match w.flow(&key) {
@@ -212,25 +233,25 @@ impl<W: World> Passage<'_, W> {
                         Some(e) => (entry, waiting) = (e, true),
                         None => {
                             note(self.h, Health::HalfOpenFull);
-                            return self.pass_by(&at);
+                            return self.pass_by(at, f);
                         }
                     },
                 },
-                Step::Ended(close, unanswered, svc) => self.ended(&key, entry, &at, close, unanswered, svc),
-                Step::Done(f, closed) => {
+                Step::Ended(close, unanswered, svc) => self.ended(&key, entry, at, close, unanswered, svc),
+                Step::Done => {
+                    if f.remember {
+                        w.remember(&key, closed);
+                    }
+                    self.tell(&key, entry, at, f);
                     if waiting && f.confirmed && w.promote(&key, entry).is_none() {
                         note(self.h, Health::FlowTableFull);
                     }
-                    if let Some(c) = closed {
-                        w.remember(&key, &c);
-                    }
-                    // The entry of a flow that was just moved is still its last state here.
-                    return self.tell(&key, entry, &at, &f);
+                    return;
                 }
             }
         }
         note(self.h, Health::MapError);
-        self.pass_by(&at);
+        self.pass_by(at, f);
     }
 
     /// The services of both ends.
@@ -242,7 +263,7 @@ impl<W: World> Passage<'_, W> {
 
     /// A segment without a flow: opens one, unless it belongs to none.
     #[inline(always)]
-    fn meet(&self, key: &FlowKey, at: &mut Sighting) -> Option<W::Entry> {
+    fn meet(&self, key: &FlowKey, at: &mut Sighting, f: &mut Facts) -> Option<W::Entry> {
         let (w, s) = (self.w, self.s);
         at.services = self.services(key);
         at.prior = w.closed(key);
@@ -251,43 +272,44 @@ impl<W: World> Passage<'_, W> {
             None => false,
         };
         if s.flags.rst() {
-            let mut f = Facts { rst: true, ..self.unknown(at) };
+            self.unknown(at, f);
+            f.rst = true;
             if late {
                 f.fin_before = true;
                 f.phase = Phase::Closed;
             } else {
                 f.first_cause = crate::anomaly::Cause::UnknownFlow as u8 + 1;
             }
-            self.count(&f, at);
+            self.count(f, at);
             return None;
         }
         if late && !s.flags.syn() {
             // The tail of a connection that has ended and was let go.
-            self.pass_by(at);
+            self.pass_by(at, f);
             return None;
         }
         let entry = w.create(key);
         if entry.is_none() {
             note(self.h, Health::HalfOpenFull);
-            self.pass_by(at);
+            self.pass_by(at, f);
         }
         entry
     }
 
     /// Facts of a segment whose flow is not followed: whose it is, and nothing else.
     #[inline(always)]
-    fn unknown(&self, at: &Sighting) -> Facts {
+    fn unknown(&self, at: &Sighting, f: &mut Facts) {
         let client =
             if self.s.flags.syn() { at.dir ^ self.s.flags.ack() as usize } else { infer_client(self.s, at) };
         let side = if client == at.dir { Side::Client } else { Side::Server };
-        Facts::blank(side, at.services[1 - (client & 1)], self.s.segments)
+        *f = Facts::blank(side, at.services[1 - (client & 1)], self.s.segments);
     }
 
     /// Counts a segment whose flow is not followed.
     #[inline(always)]
-    fn pass_by(&self, at: &Sighting) {
-        let f = self.unknown(at);
-        self.count(&f, at);
+    fn pass_by(&self, at: &Sighting, f: &mut Facts) {
+        self.unknown(at, f);
+        self.count(f, at);
     }
 
     #[inline(always)]

@@ -20,8 +20,8 @@ pub fn prefix(why: &str) -> Result<Vec<String>> {
         bail!("root is needed ({why}), and there is no sudo here: run this as root");
     }
     eprintln!("xtask: using sudo: {why}");
-    // sudo sets a PATH of its own, which need not have the user's tools on it.
-    let path = std::env::var("PATH").unwrap_or_default();
+    // sudo sets a PATH of its own, which need not have the user's tools on it; the user's need not have root's.
+    let path = std::env::var("PATH").unwrap_or_default() + ":" + &sh::SYSTEM_DIRS.join(":");
     Ok(["sudo", "--preserve-env", "env"]
         .into_iter()
         .map(str::to_owned)

@@ -40,13 +40,17 @@ pub fn stdout_of(cmd: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
-/// Where `program` is. The system directories count too: on Debian an ordinary user's PATH lacks them, yet root's
-/// tools (`ip`, `nft`) live there.
+/// Where root's tools (`nft`, `ethtool`) are. On Debian an ordinary user's PATH lacks these.
+pub const SYSTEM_DIRS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
+
+/// Where `program` is, on PATH or in [`SYSTEM_DIRS`].
 #[must_use]
 pub fn find_program(program: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
-    env::split_paths(&path).chain(system).map(|dir| dir.join(program)).find(|p| p.is_file())
+    env::split_paths(&path)
+        .chain(SYSTEM_DIRS.map(PathBuf::from))
+        .map(|dir| dir.join(program))
+        .find(|p| p.is_file())
 }
 
 #[cfg(test)]

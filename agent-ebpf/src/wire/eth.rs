@@ -100,9 +100,6 @@ mod tests {
             fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
                 self.0.load(offset)
             }
-            fn load_into(&self, offset: u32, len: u32, buffer: &mut [u8; 40]) -> bool {
-                self.0.load_into(offset, len, buffer)
-            }
             fn wire_len(&self) -> u32 {
                 self.0.wire_len()
             }

@@ -1,7 +1,7 @@
 //! IPv4 with options and fragments (RFC 791), IPv6 with a bounded chain of extension headers (RFC 8200).
 
 use super::{
-    Addr, Frame,
+    Addr, Frame, Segment,
     eth::{Link, Network},
 };
 use crate::health::Health;
@@ -11,38 +11,28 @@ pub const MAX_EXTENSIONS: u32 = 6;
 
 const TCP: u8 = 6;
 
-/// The network layer of one packet.
+/// Where the TCP segment stands in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Packet {
-    /// Sender.
-    pub src: Addr,
-    /// Receiver.
-    pub dst: Addr,
-    /// Whether it is IPv6.
-    pub v6: bool,
-    /// IPv4 identification, 0 for IPv6.
-    pub id: u16,
-    /// TTL or hop limit.
-    pub ttl: u8,
+pub struct Place {
     /// Where the TCP header begins, in bytes from the start of the frame.
-    pub tcp_offset: u32,
+    pub offset: u32,
     /// Bytes from the TCP header to the end of the packet, by the IP length.
-    pub tcp_len: u32,
+    pub len: u32,
     /// Bytes of IP header and extensions.
-    pub header_len: u32,
+    pub ip_header_len: u32,
 }
 
 /// Reads the IP header of a packet that holds an unfragmented TCP segment.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, link: &Link) -> Result<Packet, Health> {
+pub fn parse<F: Frame>(frame: &F, link: &Link, s: &mut Segment) -> Result<Place, Health> {
     match link.network {
-        Network::Ipv4 => ipv4(frame, link.offset),
-        Network::Ipv6 => ipv6(frame, link.offset),
+        Network::Ipv4 => ipv4(frame, link.offset, s),
+        Network::Ipv6 => ipv6(frame, link.offset, s),
     }
 }
 
 #[inline(always)]
-fn ipv4<F: Frame>(frame: &F, offset: u32) -> Result<Packet, Health> {
+fn ipv4<F: Frame>(frame: &F, offset: u32, s: &mut Segment) -> Result<Place, Health> {
     let Some(h) = frame.load::<20>(offset) else {
         return Err(Health::Truncated);
     };
@@ -57,29 +47,24 @@ fn ipv4<F: Frame>(frame: &F, offset: u32) -> Result<Packet, Health> {
     if u16::from_be_bytes([h[6], h[7]]) & 0x3fff != 0 {
         return Err(Health::Fragment);
     }
-    let on_wire = frame.wire_len().saturating_sub(offset);
     let total = match u16::from_be_bytes([h[2], h[3]]) as u32 {
         // A super-packet of 64 KiB or more (BIG TCP), or one captured before segmentation offload.
-        0 => on_wire,
+        0 => frame.wire_len().saturating_sub(offset),
         n => n,
     };
-    if total > on_wire || total < header_len + 20 {
+    if !frame.holds(offset + total) || total < header_len + 20 {
         return Err(Health::BadIpLength);
     }
-    Ok(Packet {
-        src: Addr::v4([h[12], h[13], h[14], h[15]]),
-        dst: Addr::v4([h[16], h[17], h[18], h[19]]),
-        v6: false,
-        id: u16::from_be_bytes([h[4], h[5]]),
-        ttl: h[8],
-        tcp_offset: offset + header_len,
-        tcp_len: total - header_len,
-        header_len,
-    })
+    s.src = Addr::v4([h[12], h[13], h[14], h[15]]);
+    s.dst = Addr::v4([h[16], h[17], h[18], h[19]]);
+    s.v6 = false;
+    s.ip_id = u16::from_be_bytes([h[4], h[5]]);
+    s.ttl = h[8];
+    Ok(Place { offset: offset + header_len, len: total - header_len, ip_header_len: header_len })
 }
 
 #[inline(always)]
-fn ipv6<F: Frame>(frame: &F, offset: u32) -> Result<Packet, Health> {
+fn ipv6<F: Frame>(frame: &F, offset: u32, s: &mut Segment) -> Result<Place, Health> {
     let Some(h) = frame.load::<8>(offset) else {
         return Err(Health::Truncated);
     };
@@ -89,13 +74,17 @@ fn ipv6<F: Frame>(frame: &F, offset: u32) -> Result<Packet, Health> {
     let (Some(src), Some(dst)) = (frame.load::<16>(offset + 8), frame.load::<16>(offset + 24)) else {
         return Err(Health::Truncated);
     };
-    let on_wire = frame.wire_len().saturating_sub(offset);
+    s.src = Addr::v6(src);
+    s.dst = Addr::v6(dst);
+    s.v6 = true;
+    s.ip_id = 0;
+    s.ttl = h[7];
     let total = match u16::from_be_bytes([h[4], h[5]]) as u32 {
         // A jumbogram (RFC 2675), which Linux uses for super-packets of 64 KiB or more.
-        0 => on_wire,
+        0 => frame.wire_len().saturating_sub(offset),
         n => n + 40,
     };
-    if total > on_wire {
+    if !frame.holds(offset + total) {
         return Err(Health::BadIpLength);
     }
     let mut next = h[6];
@@ -105,16 +94,7 @@ fn ipv6<F: Frame>(frame: &F, offset: u32) -> Result<Packet, Health> {
             if total < header_len + 20 {
                 return Err(Health::BadIpLength);
             }
-            return Ok(Packet {
-                src: Addr::v6(src),
-                dst: Addr::v6(dst),
-                v6: true,
-                id: 0,
-                ttl: h[7],
-                tcp_offset: offset + header_len,
-                tcp_len: total - header_len,
-                header_len,
-            });
+            return Ok(Place { offset: offset + header_len, len: total - header_len, ip_header_len: header_len });
         }
         // Hop-by-hop, routing, destination options, fragment, authentication; anything else is no TCP.
         if next != 0 && next != 43 && next != 60 && next != 44 && next != 51 {

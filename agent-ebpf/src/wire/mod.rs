@@ -18,21 +18,31 @@ pub trait Frame {
     /// The `N` bytes at `offset`, or `None` when the frame does not hold them.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
 
-    /// Copies `len` (1 to 40) bytes at `offset` into `buffer`; false when the frame does not hold them.
-    fn load_into(&self, offset: u32, len: u32, buffer: &mut [u8; 40]) -> bool;
-
     /// Length on the wire in bytes, from the Ethernet header on; may exceed what [`Frame::load`] can reach
-    /// (a capture with a snap length).
+    /// (a capture with a snap length, a frame in pieces).
     fn wire_len(&self) -> u32;
+
+    /// Whether the frame is `len` bytes long or longer; apart from [`Frame::wire_len`] because it can be cheaper.
+    #[inline(always)]
+    fn holds(&self, len: u32) -> bool {
+        len <= self.wire_len()
+    }
+
+    /// Lends room for TCP options; `None` when there is none. Kernels before 5.12 refuse an index that is not
+    /// constant into the stack, so the kernel has it elsewhere.
+    #[inline(always)]
+    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
+        Some(work(&mut [0; 40]))
+    }
 
     /// The VLAN tag control information that the carrier keeps beside the frame (tc), outermost of all tags.
     fn vlan(&self) -> Option<u16> {
         None
     }
 
-    /// TCP segments on the wire that this frame stands for: more than one for a GSO super-packet.
+    /// TCP segments on the wire that this frame stands for, for a GSO super-packet; 0 when the carrier does not say.
     fn gso_segments(&self) -> u32 {
-        1
+        0
     }
 
     /// Payload bytes of each of those segments but the last; 0 when the frame is one segment.
@@ -45,17 +55,6 @@ impl Frame for &[u8] {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let at = offset as usize;
         self.get(at..at.checked_add(N)?)?.try_into().ok()
-    }
-
-    fn load_into(&self, offset: u32, len: u32, buffer: &mut [u8; 40]) -> bool {
-        let (at, len) = (offset as usize, len as usize);
-        match (self.get(at..at.saturating_add(len)), buffer.get_mut(..len)) {
-            (Some(from), Some(to)) => {
-                to.copy_from_slice(from);
-                true
-            }
-            _ => false,
-        }
     }
 
     fn wire_len(&self) -> u32 {
@@ -129,12 +128,40 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Reads the segment of `frame`, or says under which reason it is skipped.
+    /// Reads the segment of `frame` into `self`, or says under which reason it is skipped; then `self` means nothing.
+    ///
+    /// In place, because a kernel program's stack has no room for it.
     #[inline(always)]
-    pub fn parse<F: Frame>(frame: &F) -> Result<Self, Health> {
+    pub fn read<F: Frame>(&mut self, frame: &F) -> Result<(), Health> {
         let link = eth::parse(frame)?;
-        let packet = ip::parse(frame, &link)?;
-        tcp::parse(frame, &link, &packet)
+        self.vlans = link.vlans;
+        let tcp = ip::parse(frame, &link, self)?;
+        tcp::parse(frame, &tcp, self)
+    }
+
+    /// A segment of zeroes.
+    #[inline(always)]
+    pub const fn blank() -> Self {
+        Self {
+            src: Addr([0; 4]),
+            dst: Addr([0; 4]),
+            sport: 0,
+            dport: 0,
+            vlans: 0,
+            v6: false,
+            ip_id: 0,
+            ttl: 0,
+            flags: Flags(0),
+            seq: SeqNum(0),
+            ack: SeqNum(0),
+            window: 0,
+            payload: 0,
+            segments: 1,
+            segment_size: 0,
+            bytes: 0,
+            tls_alert: false,
+            options: Options::blank(),
+        }
     }
 
     /// Sequence space the segment takes: payload, and one each for SYN and FIN (RFC 9293, 3.4).

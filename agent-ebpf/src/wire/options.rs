@@ -7,7 +7,7 @@ use crate::seq::SeqNum;
 pub const MAX_SACK_BLOCKS: usize = 4;
 
 /// The options an observer needs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Maximum segment size in bytes; 0 when absent.
     pub mss: u16,
@@ -30,10 +30,27 @@ pub struct Options {
 /// Two no-ops, then timestamps: what every data segment of most stacks carries (RFC 7323, appendix A).
 const USUAL: [u8; 4] = [1, 1, 8, 10];
 
-/// Reads `len` (4 to 40) bytes of options at `offset`; a malformed option ends the list, as RFC 9293, 3.1 allows.
+impl Options {
+    /// No options.
+    #[inline(always)]
+    pub const fn blank() -> Self {
+        Self {
+            mss: 0,
+            window_scale: None,
+            sack_permitted: false,
+            timestamps: false,
+            ts_val: 0,
+            ts_ecr: 0,
+            sack_blocks: 0,
+            sack: [[SeqNum(0); 2]; MAX_SACK_BLOCKS],
+        }
+    }
+}
+
+/// Reads `len` (4 to 40) bytes of options at `offset` into blank `o`; a malformed option ends the list, as
+/// RFC 9293, 3.1 allows.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, offset: u32, len: u32) -> Options {
-    let mut o = Options::default();
+pub fn parse<F: Frame>(frame: &F, offset: u32, len: u32, o: &mut Options) {
     if len == 12
         && let Some(b) = frame.load::<12>(offset)
         && [b[0], b[1], b[2], b[3]] == USUAL
@@ -41,13 +58,30 @@ pub fn parse<F: Frame>(frame: &F, offset: u32, len: u32) -> Options {
         o.timestamps = true;
         o.ts_val = u32::from_be_bytes([b[4], b[5], b[6], b[7]]);
         o.ts_ecr = u32::from_be_bytes([b[8], b[9], b[10], b[11]]);
-        return o;
+        return;
     }
-    let mut b = [0u8; 40];
-    if frame.load_into(offset, len, &mut b) {
-        walk(&b, len, &mut o);
+    frame.with_buffer(|b| {
+        if fill(frame, offset, len, b) {
+            walk(b, len, o);
+        }
+    });
+}
+
+/// Copies the options word by word, as the header's length is counted in words; false when the frame ends before.
+#[inline(always)]
+fn fill<F: Frame>(frame: &F, offset: u32, len: u32, b: &mut [u8; 40]) -> bool {
+    let mut i = 0;
+    while i < 40 {
+        if i < len {
+            let Some(word) = frame.load::<4>(offset + i) else {
+                return false;
+            };
+            let at = i as usize;
+            (b[at], b[at + 1], b[at + 2], b[at + 3]) = (word[0], word[1], word[2], word[3]);
+        }
+        i += 4;
     }
-    o
+    true
 }
 
 /// The byte at `i`, 0 (end of list) beyond the buffer.
@@ -116,7 +150,9 @@ mod tests {
     use super::*;
 
     fn options(b: &[u8]) -> Options {
-        parse(&b, 0, b.len() as u32)
+        let mut o = Options::blank();
+        parse(&b, 0, b.len() as u32, &mut o);
+        o
     }
 
     #[test]
@@ -148,7 +184,7 @@ mod tests {
     #[test]
     fn malformed_options_end_the_list() {
         for b in [[8u8, 0, 0, 0], [8, 200, 0, 0], [5, 11, 0, 0], [1, 1, 1, 8]] {
-            assert_eq!(options(&b), Options::default());
+            assert_eq!(options(&b), Options::blank());
         }
         assert_eq!(options(&[3, 3, 60, 0]).window_scale, Some(14));
     }

@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293, 3.1).
 
-use super::{Frame, Options, Segment, eth::Link, ip::Packet, options};
+use super::{Frame, Options, Segment, ip::Place, options};
 use crate::{health::Health, seq::SeqNum};
 use bytemuck::{Pod, Zeroable};
 
@@ -54,42 +54,37 @@ impl Flags {
 
 /// Reads the TCP header and its options.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, link: &Link, ip: &Packet) -> Result<Segment, Health> {
-    let Some(h) = frame.load::<20>(ip.tcp_offset) else {
+pub fn parse<F: Frame>(frame: &F, at: &Place, s: &mut Segment) -> Result<(), Health> {
+    let Some(h) = frame.load::<20>(at.offset) else {
         return Err(Health::Truncated);
     };
     let header_len = ((h[12] >> 4) as u32) * 4;
-    if header_len < 20 || header_len > ip.tcp_len {
+    if header_len < 20 || header_len > at.len {
         return Err(Health::BadTcpHeader);
     }
-    let options = if header_len > 20 {
+    s.sport = u16::from_be_bytes([h[0], h[1]]);
+    s.dport = u16::from_be_bytes([h[2], h[3]]);
+    s.seq = SeqNum(u32::from_be_bytes([h[4], h[5], h[6], h[7]]));
+    s.ack = SeqNum(u32::from_be_bytes([h[8], h[9], h[10], h[11]]));
+    s.flags = Flags(h[13]);
+    s.window = u16::from_be_bytes([h[14], h[15]]);
+    s.options = Options::blank();
+    if header_len > 20 {
         // Options cut off by a snap length are read as absent; in the kernel they are always there.
-        options::parse(frame, ip.tcp_offset + 20, header_len - 20)
-    } else {
-        Options::default()
+        options::parse(frame, at.offset + 20, header_len - 20, &mut s.options);
+    }
+    s.payload = at.len - header_len;
+    s.segment_size = frame.gso_size();
+    s.segments = match (s.segment_size, frame.gso_segments()) {
+        (0, _) => 1,
+        // A guest's packet (SKB_GSO_DODGY) comes without a count.
+        (size, 0) if s.payload > size => s.payload.div_ceil(size),
+        (_, 0) => 1,
+        (_, n) => n,
     };
-    let payload = ip.tcp_len - header_len;
-    let segments = frame.gso_segments();
-    Ok(Segment {
-        src: ip.src,
-        dst: ip.dst,
-        sport: u16::from_be_bytes([h[0], h[1]]),
-        dport: u16::from_be_bytes([h[2], h[3]]),
-        vlans: link.vlans,
-        v6: ip.v6,
-        ip_id: ip.id,
-        ttl: ip.ttl,
-        flags: Flags(h[13]),
-        seq: SeqNum(u32::from_be_bytes([h[4], h[5], h[6], h[7]])),
-        ack: SeqNum(u32::from_be_bytes([h[8], h[9], h[10], h[11]])),
-        window: u16::from_be_bytes([h[14], h[15]]),
-        payload,
-        segments,
-        segment_size: frame.gso_size(),
-        bytes: payload + segments * (ip.header_len + header_len),
-        tls_alert: tls_alert(frame, ip.tcp_offset + header_len, payload),
-        options,
-    })
+    s.bytes = s.payload + s.segments * (at.ip_header_len + header_len);
+    s.tls_alert = tls_alert(frame, at.offset + header_len, s.payload);
+    Ok(())
 }
 
 /// Whether the payload is one TLS alert record: in the clear type 21, or under TLS 1.3 a record whose

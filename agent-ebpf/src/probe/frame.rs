@@ -1,0 +1,127 @@
+//! Frames over the two contexts: the only reads of packet memory.
+
+use crate::{
+    maps::{CONFIG, OPTIONS},
+    world::first,
+};
+use agent_ebpf::wire::Frame;
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len},
+    programs::{TcContext, XdpContext},
+};
+
+/// Reads from the part of the packet that lies in one piece.
+#[inline(always)]
+fn linear<const N: usize>(data: usize, data_end: usize, offset: u32) -> Option<[u8; N]> {
+    let at = data + offset as usize;
+    if at + N > data_end {
+        return None;
+    }
+    // SAFETY: in bounds, as the verifier checks again.
+    Some(unsafe { core::ptr::read_unaligned(at as *const [u8; N]) })
+}
+
+#[inline(always)]
+fn buffer<R>(work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
+    // SAFETY: this processor's own, and a program is not interrupted by another of ours.
+    Some(work(unsafe { &mut *first(&OPTIONS)? }))
+}
+
+/// A frame at XDP.
+pub struct XdpFrame<'a> {
+    ctx: &'a XdpContext,
+}
+
+impl<'a> XdpFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a XdpContext) -> Self {
+        Self { ctx }
+    }
+}
+
+impl Frame for XdpFrame<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        linear(self.ctx.data(), self.ctx.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn wire_len(&self) -> u32 {
+        if CONFIG.load().xdp_frags != 0 {
+            // SAFETY: the context is valid.
+            unsafe { bpf_xdp_get_buff_len(self.ctx.ctx) as u32 }
+        } else {
+            (self.ctx.data_end() - self.ctx.data()) as u32
+        }
+    }
+
+    #[inline(always)]
+    fn holds(&self, len: u32) -> bool {
+        self.ctx.data() + len as usize <= self.ctx.data_end() || len <= self.wire_len()
+    }
+
+    #[inline(always)]
+    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
+        buffer(work)
+    }
+}
+
+/// A frame at tc.
+pub struct SkbFrame<'a> {
+    ctx: &'a TcContext,
+}
+
+impl<'a> SkbFrame<'a> {
+    #[inline(always)]
+    pub fn new(ctx: &'a TcContext) -> Self {
+        Self { ctx }
+    }
+
+    #[inline(always)]
+    fn skb(&self) -> &__sk_buff {
+        // SAFETY: the context is valid while the program runs.
+        unsafe { &*self.ctx.skb.skb }
+    }
+}
+
+impl Frame for SkbFrame<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        let skb = self.skb();
+        if let Some(b) = linear(skb.data as usize, skb.data_end as usize, offset) {
+            return Some(b);
+        }
+        // A super-packet's payload, or headers that a driver left in pages.
+        let mut b = [0u8; N];
+        // SAFETY: `b` is `N` bytes long.
+        let r = unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset, b.as_mut_ptr().cast(), N as u32) };
+        if r == 0 { Some(b) } else { None }
+    }
+
+    #[inline(always)]
+    fn wire_len(&self) -> u32 {
+        self.skb().len
+    }
+
+    #[inline(always)]
+    fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; 40]) -> R) -> Option<R> {
+        buffer(work)
+    }
+
+    #[inline(always)]
+    fn vlan(&self) -> Option<u16> {
+        let skb = self.skb();
+        if skb.vlan_present != 0 { Some(skb.vlan_tci as u16) } else { None }
+    }
+
+    #[inline(always)]
+    fn gso_segments(&self) -> u32 {
+        self.skb().gso_segs
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        self.skb().gso_size
+    }
+}

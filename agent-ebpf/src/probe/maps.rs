@@ -1,0 +1,49 @@
+//! The maps. Names and capacities are those of [`agent_ebpf::layout`].
+
+use agent_ebpf::{
+    flow::{Closed, Flow, FlowKey4, FlowKey6},
+    layout::{Config, HealthCounts, Point, ServiceKey, Totals, maps::capacity},
+    observe::Settings,
+    pipeline::Scratch,
+    record::AnomalyRecord,
+    scoreboard::Scoreboard,
+};
+use aya_ebpf::{
+    Global,
+    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+
+const SCRATCH_WORDS: usize = size_of::<Scratch>().div_ceil(8);
+
+macro_rules! maps {
+    ($( $name:ident: $ty:ty; )+) => {
+        $( #[btf_map] pub static $name: $ty = <$ty>::new(); )+
+    };
+}
+
+maps! {
+    FLOWS4: HashMap<FlowKey4, Flow, { capacity::FLOWS4 }>;
+    FLOWS6: HashMap<FlowKey6, Flow, { capacity::FLOWS6 }>;
+    HALF_OPEN4: HashMap<FlowKey4, Flow, { capacity::HALF_OPEN4 }>;
+    HALF_OPEN6: HashMap<FlowKey6, Flow, { capacity::HALF_OPEN6 }>;
+    CLOSED4: LruHashMap<FlowKey4, Closed, { capacity::CLOSED4 }>;
+    CLOSED6: LruHashMap<FlowKey6, Closed, { capacity::CLOSED6 }>;
+    SCORES4: LruHashMap<FlowKey4, Scoreboard, { capacity::SCORES4 }>;
+    SCORES6: LruHashMap<FlowKey6, Scoreboard, { capacity::SCORES6 }>;
+    SERVICES: LpmTrie<ServiceKey, u32, { capacity::SERVICES }>;
+    POINTS: Array<Point, { capacity::POINTS }>;
+    SETTINGS: Array<Settings, { capacity::SETTINGS }>;
+    TOTALS: PerCpuArray<Totals, { capacity::TOTALS }>;
+    HEALTH: PerCpuArray<HealthCounts, { capacity::HEALTH }>;
+    EVENTS: RingBuf<AnomalyRecord, { capacity::EVENTS }>;
+    MOVING: PerCpuArray<[u64; 32], { capacity::MOVING }>;
+    SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], { capacity::SCRATCH }>;
+    OPTIONS: PerCpuArray<[u8; 40], { capacity::OPTIONS }>;
+    BLANK: Array<[u64; 66], { capacity::BLANK }>;
+    CLOCK: Array<u64, { capacity::CLOCK }>;
+}
+
+/// Set by the daemon before the programs are loaded, then read-only: the verifier knows the values.
+#[unsafe(no_mangle)]
+pub static CONFIG: Global<Config> = Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0 });

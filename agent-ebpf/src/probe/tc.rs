@@ -1,0 +1,23 @@
+//! Egress at tc, and ingress where XDP cannot be had. Every path lets the next program go on, the packet unchanged.
+
+use crate::{frame::SkbFrame, world::Kernel};
+use agent_ebpf::{label::Direction, pipeline};
+use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
+
+#[classifier]
+fn ft_tc_out(ctx: TcContext) -> i32 {
+    observe(&ctx, Direction::Egress)
+}
+
+#[classifier]
+fn ft_tc_in(ctx: TcContext) -> i32 {
+    observe(&ctx, Direction::Ingress)
+}
+
+#[inline(always)]
+fn observe(ctx: &TcContext, direction: Direction) -> i32 {
+    // SAFETY: the kernel hands the program a valid context.
+    let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    pipeline::run(&Kernel, &SkbFrame::new(ctx), ifindex, direction);
+    TC_ACT_UNSPEC
+}

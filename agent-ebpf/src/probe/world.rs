@@ -1,0 +1,218 @@
+//! The pipeline's tables, as kernel maps.
+//!
+//! A flow's entry is looked up first and changed in place, under the lock inside it: writing an existing key of a full
+//! LRU map anew evicts up to 128 others. No helper may be called under the lock.
+
+use crate::maps::*;
+use agent_ebpf::{
+    flow::{Closed, Flow, FlowKey},
+    layout::{Config, HealthCounts, ServiceKey, Totals},
+    observe::Settings,
+    pipeline::{Scratch, World},
+    record::EndRecord,
+    scoreboard::Scoreboard,
+    time::Nanos,
+    wire::Addr,
+};
+use aya_ebpf::{
+    bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
+    btf_maps::{PerCpuArray, lpm_trie::Key},
+    helpers::{bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock},
+};
+use bytemuck::Pod;
+
+/// The kernel's tables.
+pub struct Kernel;
+
+/// The only entry of a per-CPU map.
+#[inline(always)]
+pub fn first<T>(map: &PerCpuArray<T, 1>) -> Option<*mut T> {
+    map.get_ptr_mut(0)
+}
+
+/// Asks the map of the key's family.
+macro_rules! by_family {
+    ($key:expr, $v4:ident, $v6:ident, |$map:ident, $k:ident| $work:expr) => {
+        match $key {
+            FlowKey::V4($k) => {
+                let $map = &$v4;
+                $work
+            }
+            FlowKey::V6($k) => {
+                let $map = &$v6;
+                $work
+            }
+        }
+    };
+}
+
+impl World for Kernel {
+    type Entry = *mut Flow;
+    type Score = *mut Scoreboard;
+
+    #[inline(always)]
+    fn now(&self) -> Nanos {
+        if CONFIG.load().test_clock != 0
+            && let Some(t) = CLOCK.get(0)
+        {
+            return Nanos(*t);
+        }
+        // SAFETY: takes no argument.
+        Nanos(unsafe { bpf_ktime_get_ns() })
+    }
+
+    #[inline(always)]
+    fn config(&self) -> Config {
+        CONFIG.load()
+    }
+
+    #[inline(always)]
+    fn settings(&self) -> Settings {
+        match SETTINGS.get(0) {
+            Some(s) => *s,
+            None => Settings { idle: u64::MAX, time_wait: 0 },
+        }
+    }
+
+    #[inline(always)]
+    fn point(&self, ifindex: u32) -> Option<u8> {
+        let p = POINTS.get(ifindex & 0xffff)?;
+        if p.ifindex == ifindex { Some(p.point as u8) } else { None }
+    }
+
+    #[inline(always)]
+    fn flow(&self, key: &FlowKey) -> Option<*mut Flow> {
+        by_family!(key, FLOWS4, FLOWS6, |map, k| map.get_ptr_mut(k))
+    }
+
+    #[inline(always)]
+    fn half_open(&self, key: &FlowKey) -> Option<*mut Flow> {
+        by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| map.get_ptr_mut(k))
+    }
+
+    #[inline(always)]
+    fn create(&self, key: &FlowKey) -> Option<*mut Flow> {
+        let blank = BLANK.get_ptr(0)?.cast::<Flow>();
+        // Another processor may have made it meanwhile: whether or not, the look-up tells.
+        // SAFETY: zeroes are a flow, and there are enough of them.
+        by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| {
+            let _ = map.insert(k, unsafe { &*blank }, BPF_NOEXIST as u64);
+            map.get_ptr_mut(k)
+        })
+    }
+
+    #[inline(always)]
+    fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow> {
+        let scratch = first(&MOVING)?.cast::<Flow>();
+        // SAFETY: a frozen flow does not change; the scratch is this processor's own and of a flow's size.
+        unsafe { (*frozen).copy_to(scratch) };
+        // SAFETY: as above.
+        unsafe { (*scratch).bits &= !Flow::MOVED };
+        // SAFETY: as above.
+        let state = unsafe { &*scratch };
+        let _ = by_family!(key, FLOWS4, FLOWS6, |map, k| map.insert(k, state, BPF_NOEXIST as u64));
+        let moved = self.flow(key);
+        if moved.is_some() {
+            let _ = by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| map.remove(k));
+        }
+        moved
+    }
+
+    #[inline(always)]
+    fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard> {
+        by_family!(key, SCORES4, SCORES6, |map, k| {
+            if let Some(sc) = map.get_ptr_mut(k) {
+                return Some(sc);
+            }
+            if !make {
+                return None;
+            }
+            let blank = BLANK.get_ptr(0)?.cast::<Scoreboard>();
+            // SAFETY: zeroes are a scoreboard, and there are enough of them.
+            let _ = map.insert(k, unsafe { &*blank }, BPF_NOEXIST as u64);
+            map.get_ptr_mut(k)
+        })
+    }
+
+    #[inline(always)]
+    fn closed(&self, key: &FlowKey) -> Option<Closed> {
+        // SAFETY: plain integers; a torn read of an entry being rewritten gives a gap, never a fault.
+        by_family!(key, CLOSED4, CLOSED6, |map, k| unsafe { map.get(k) }.copied())
+    }
+
+    #[inline(always)]
+    fn remember(&self, key: &FlowKey, closed: &Closed) {
+        by_family!(key, CLOSED4, CLOSED6, |map, k| {
+            if let Some(old) = map.get_ptr_mut(k) {
+                // SAFETY: in place, as the module says.
+                unsafe { *old = *closed };
+            } else {
+                let _ = map.insert(k, closed, BPF_ANY as u64);
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn service(&self, addr: &Addr, port: u16) -> u16 {
+        let ask = |port: u16| {
+            let key = ServiceKey { port: port.to_be_bytes(), reserved: [0; 2], addr: addr.octets() };
+            SERVICES.get(&Key::new(8 * size_of::<ServiceKey>() as u32, key)).copied()
+        };
+        match ask(port) {
+            Some(n) => n as u16,
+            None => match ask(0) {
+                Some(n) => n as u16,
+                None => 0,
+            },
+        }
+    }
+
+    #[inline(always)]
+    fn with<R>(
+        &self,
+        entry: *mut Flow,
+        score: Option<*mut Scoreboard>,
+        work: impl FnOnce(&mut Flow, Option<&mut Scoreboard>) -> R,
+    ) -> R {
+        // SAFETY: map values stay mapped while a program runs; under the lock there is one writer.
+        unsafe {
+            bpf_spin_lock((&raw mut (*entry).lock).cast());
+            let r = work(&mut *entry, score.map(|s| &mut *s));
+            bpf_spin_unlock((&raw mut (*entry).lock).cast());
+            r
+        }
+    }
+
+    #[inline(always)]
+    fn counts(&self, score: *mut Scoreboard, to: &mut EndRecord) {
+        // SAFETY: as above; counts read while another processor writes are of before or after.
+        let sc = unsafe { &*score };
+        to.counts = [sc.half[0].counts, sc.half[1].counts];
+    }
+
+    #[inline(always)]
+    fn totals(&self, index: u32) -> Option<*mut Totals> {
+        TOTALS.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn health(&self, index: u32) -> Option<*mut HealthCounts> {
+        HEALTH.get_ptr_mut(index)
+    }
+
+    #[inline(always)]
+    fn scratch(&self) -> Option<*mut Scratch> {
+        Some(first(&SCRATCH)?.cast())
+    }
+
+    #[inline(always)]
+    fn submit<T: Pod>(&self, fill: impl FnOnce(*mut T)) -> bool {
+        let Some(mut room) = EVENTS.reserve_untyped::<T>(0) else {
+            return false;
+        };
+        fill(room.as_mut_ptr());
+        // The daemon drains on a timer: waking it for each record would cost the packet more than all the rest.
+        room.submit(BPF_RB_NO_WAKEUP as u64);
+        true
+    }
+}
