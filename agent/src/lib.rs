@@ -1,6 +1,7 @@
 //! The daemon of `fivetuple`: it loads the kernel programs, reads what they counted and shows it.
 //!
-//! Reading order: [`cli`] (what can be asked), [`config`] (what it means), `run` (the daemon's life),
+//! Reading order: [`cli`] (what can be asked), [`config`] (what it means), [`run`] (the daemon's life),
+//! [`monitor`] (what it watches), [`source`] (how the kernel is read), [`aggregate`] (how that is shown),
 //! [`http`] (what it answers). [`preflight`] knows what this kernel and these interfaces allow.
 
 pub mod aggregate;
@@ -12,7 +13,10 @@ pub mod flows;
 pub mod http;
 pub mod link;
 pub mod log;
+pub mod monitor;
 pub mod preflight;
+pub mod probe;
 pub mod process;
+pub mod run;
 pub mod source;
 mod sys;

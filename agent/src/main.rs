@@ -3,14 +3,17 @@
 use agent::{
     check,
     cli::{Cli, Command},
+    flows, run,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    // clap itself ends the process with 2 where the command line is wrong.
     let done = match Cli::parse().command {
+        Command::Run(args) => run::main(&args),
         Command::Check(args) => check::check(&args),
-        Command::Run(_) | Command::Flows(_) => unreachable!(),
+        Command::Flows(args) => flows::flows(&args).map(|()| true),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

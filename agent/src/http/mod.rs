@@ -41,7 +41,7 @@ pub trait Backend: Send + Sync + 'static {
 }
 
 struct Shared {
-    backend: Box<dyn Backend>,
+    backend: Arc<dyn Backend>,
     telemetry_path: String,
     permits: Semaphore,
 }
@@ -68,10 +68,10 @@ impl Shared {
 pub async fn serve(
     listeners: Vec<TcpListener>,
     telemetry_path: String,
-    backend: impl Backend,
+    backend: Arc<dyn Backend>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let router = router(telemetry_path, Box::new(backend));
+    let router = router(telemetry_path, backend);
     let mut servers = JoinSet::new();
     for listener in listeners {
         let mut stop = shutdown.clone();
@@ -89,7 +89,7 @@ pub async fn serve(
     }
 }
 
-fn router(telemetry_path: String, backend: Box<dyn Backend>) -> Router {
+fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
     let shared = Arc::new(Shared {
         backend,
         telemetry_path: telemetry_path.clone(),

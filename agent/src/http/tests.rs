@@ -43,7 +43,7 @@ async fn start(fake: Fake) -> (SocketAddr, watch::Sender<bool>, tokio::task::Joi
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(vec![listener], "/metrics".to_owned(), fake, stopped));
+    let server = tokio::spawn(serve(vec![listener], "/metrics".to_owned(), Arc::new(fake), stopped));
     (address, stop, server)
 }
 

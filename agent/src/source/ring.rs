@@ -4,9 +4,6 @@ use agent_ebpf::record::Record;
 use aya::maps::{MapData, RingBuf};
 use std::time::Instant;
 
-/// Records of one pass at most: a ring that fills as fast as it is drained must not hold up everything else.
-const PASS: usize = 1 << 20;
-
 /// The agent's end of the ring.
 pub struct Ring {
     buffer: RingBuf<MapData>,
@@ -24,9 +21,9 @@ impl Ring {
         Self { buffer, received: 0, malformed: 0, empty_at: Instant::now() }
     }
 
-    /// Take what is there.
-    pub fn drain(&mut self, mut take: impl FnMut(&Record)) {
-        for _ in 0..PASS {
+    /// Take what is there, until `received` is `enough`.
+    pub fn drain(&mut self, enough: u64, mut take: impl FnMut(&Record)) {
+        while self.received < enough {
             let Some(bytes) = self.buffer.next() else {
                 self.empty_at = Instant::now();
                 return;

@@ -17,6 +17,7 @@ use agent_ebpf::{
     close::{closer, end, how_ended},
     flow::{Closed, Flow, FlowKey4, FlowKey6},
     label::Side,
+    layout::maps as names,
     phase::Phase,
     record::{EndRecord, Head, Tag},
     scoreboard::Scoreboard,
@@ -30,12 +31,24 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How much longer than its window a closed five-tuple stays.
 const CLOSED_MARGIN: Duration = Duration::from_secs(10);
 
+/// The tables whose entries a sweep counts, in its order: map, and name in the metrics.
+pub const TABLES: [(&str, &str); 8] = [
+    (names::FLOWS4, "flows4"),
+    (names::HALF_OPEN4, "half_open4"),
+    (names::CLOSED4, "closed4"),
+    (names::SCORES4, "scores4"),
+    (names::FLOWS6, "flows6"),
+    (names::HALF_OPEN6, "half_open6"),
+    (names::CLOSED6, "closed6"),
+    (names::SCORES6, "scores6"),
+];
+
 /// What a sweep found and did.
 #[derive(Debug, Default)]
 pub struct Sweep {
     /// Open flows of each point and service.
     pub open: Vec<OpenFlows>,
-    /// Entries of the tables: flows, half-open, closed and scoreboards of IPv4, then of IPv6.
+    /// Entries of each of [`TABLES`].
     pub entries: [u64; 8],
     /// Connections that ended by silence.
     pub ended: Vec<EndRecord>,
