@@ -9,6 +9,7 @@ pub mod api;
 pub mod check;
 pub mod cli;
 pub mod config;
+pub mod explain;
 pub mod flows;
 pub mod http;
 pub mod link;

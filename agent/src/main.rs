@@ -3,7 +3,7 @@
 use agent::{
     check,
     cli::{Cli, Command},
-    flows, run,
+    explain, flows, run,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
-            eprintln!("fivetuple: {e:#}");
+            eprintln!("fivetuple: {}", explain::text(&e));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! The life of the daemon: start, serve, reload, end.
 
-use crate::{cli::RunArgs, config::Settings, http, log, monitor::Monitor};
+use crate::{cli::RunArgs, config::Settings, explain, http, log, monitor::Monitor};
 use anyhow::{Context as _, Result};
 use std::{
     future::Future,
@@ -34,7 +34,7 @@ pub fn main(args: &RunArgs) -> Result<bool> {
     let done = runtime.block_on(async { run(settings, asked_to_end()?).await });
     // From here on the log is where an operator looks.
     if let Err(e) = &done {
-        error!("{e:#}");
+        error!("{}", explain::text(e));
     }
     Ok(done.is_ok())
 }

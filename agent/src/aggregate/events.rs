@@ -203,3 +203,7 @@ fn flags(flags: Flags) -> String {
         [(Flags::FIN, 'F'), (Flags::SYN, 'S'), (Flags::RST, 'R'), (Flags::PSH, 'P'), (Flags::ACK, 'A')];
     letters.iter().filter(|(bit, _)| flags.0 & bit != 0).map(|(_, letter)| letter).collect()
 }
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

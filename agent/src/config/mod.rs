@@ -4,7 +4,7 @@ pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{cli, http::listen::ListenAddress, link};
+use crate::{cli, explain, http::listen::ListenAddress, link};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -158,7 +158,7 @@ impl fmt::Display for ConfigError {
                 Ok(())
             }
             Self::Flag(flag, text) => write!(f, "--{flag}: {text}"),
-            Self::Links(e) => write!(f, "{e:#}"),
+            Self::Links(e) => f.write_str(&explain::text(e)),
             Self::NoInterface => f.write_str(
                 "no interface to watch: none but loopback is up; bring one up, or name one with --interface",
             ),

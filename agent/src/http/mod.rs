@@ -3,7 +3,10 @@
 pub mod listen;
 pub mod negotiate;
 
-use crate::api::{Check, EventFilter, EventList, FlowFilter, FlowList, Readiness, Refusal};
+use crate::{
+    api::{Check, EventFilter, EventList, FlowFilter, FlowList, Readiness, Refusal},
+    explain,
+};
 use axum::{
     Json, Router,
     extract::{Query, RawQuery, State, rejection::QueryRejection},
@@ -114,7 +117,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
         Ok(Ok(text)) => {
             ([(header::CONTENT_TYPE, format.content_type())], format.render(text)).into_response()
         }
-        Ok(Err(e)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{e:#}\n")).into_response(),
+        Ok(Err(e)) => (StatusCode::INTERNAL_SERVER_ERROR, explain::text(&e) + "\n").into_response(),
         Err(response) => response,
     }
 }
@@ -181,7 +184,7 @@ where
     match shared.bounded(move |backend| list(backend, &filter)).await {
         Ok(Ok(list)) => Json(list).into_response(),
         Ok(Err(Refusal::Filter(text))) => refuse(StatusCode::BAD_REQUEST, text),
-        Ok(Err(Refusal::Failed(e))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, format!("{e:#}")),
+        Ok(Err(Refusal::Failed(e))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, explain::text(&e)),
         Err(response) => response,
     }
 }

@@ -8,6 +8,7 @@ mod reload;
 use crate::{
     aggregate::{Names, events::Events, snapshot::Totals},
     config::{Interface, OTHER_SERVICE, Source, Watch},
+    explain,
     link::{self, Link},
     preflight::{self, Kernel, State},
     probe::{self, Probe},
@@ -182,14 +183,19 @@ impl Monitor {
         let links = match link::links() {
             Ok(links) => links,
             Err(e) => {
-                warn!(error = format!("{e:#}"), "cannot look at the interfaces");
+                warn!(error = explain::text(&e), "cannot look at the interfaces");
                 return;
             }
         };
         let mut hooks = self.hooks();
         for (point, entry) in self.interfaces.iter().enumerate() {
             if let Err(e) = self.settle_point(&mut hooks, point, &links) {
-                error!(point = entry.point, interface = entry.name, error = format!("{e:#}"), "cannot watch");
+                error!(
+                    point = entry.point,
+                    interface = entry.name,
+                    error = explain::text(&e),
+                    "cannot watch"
+                );
             }
         }
     }

@@ -4,6 +4,7 @@ use super::Monitor;
 use crate::{
     aggregate::{Names, snapshot::Reload},
     config::{Service, Watch},
+    explain,
     source::maps::Maps,
 };
 use anyhow::{Result, bail};
@@ -91,7 +92,7 @@ impl Monitor {
             }
             Err(e) => {
                 self.in_force_mut().reload.successful = false;
-                let text = format!("{e:#}");
+                let text = explain::text(&e);
                 error!(error = text, "the configuration is wrong; the old one stays in force");
                 Err(text)
             }

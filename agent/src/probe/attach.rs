@@ -4,6 +4,7 @@ use super::{Mount, Probe};
 use crate::{
     aggregate::snapshot::Mode,
     config::{Ingress, Interface},
+    explain,
     link::{self, Link},
     preflight::{Hook, describe_program, plan},
 };
@@ -40,7 +41,7 @@ impl Probe {
         if planned.hook == Hook::Xdp {
             match self.xdp(link) {
                 Ok(link) => ingress = Some((Mode::Xdp, Hold::Xdp(link))),
-                Err(e) if entry.ingress == Ingress::Auto => reason = format!("{e:#}"),
+                Err(e) if entry.ingress == Ingress::Auto => reason = explain::text(&e),
                 Err(e) => {
                     let remedy = format!(
                         "set `ingress: auto` for {}, which takes tc where XDP cannot be had",
