@@ -4,7 +4,8 @@
 
 use super::{
     rows::seconds,
-    snapshot::{Exemplar, Mode, OpenFlows, SeriesKey, Snapshot, Table, Totals},
+    series::{Labels, NoExemplar, counters, decode, gauges, gauges_f64, with_exemplar},
+    snapshot::{Mode, OpenFlows, SeriesKey, Snapshot, Table, Totals},
 };
 use crate::config::NO_POINT;
 use agent_ebpf::{
@@ -12,22 +13,19 @@ use agent_ebpf::{
     counter::{Series, place, width},
     health::{Health, Kind},
     histogram::{BOUNDS, Histogram},
-    label::{Direction, LabelTable, Side},
+    label::{Direction, Side},
     traffic::Traffic,
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, EncodeCounterValue, text},
-    metrics::{MetricType, exemplar::CounterWithExemplar},
+    encoding::{DescriptorEncoder, text},
+    metrics::MetricType,
     registry::Registry,
 };
 use std::{
     fmt::{Error, Result},
     time::{SystemTime, UNIX_EPOCH},
 };
-
-type Labels<'a> = Vec<(&'a str, &'a str)>;
-type NoExemplar = prometheus_client::metrics::exemplar::Exemplar<Vec<(String, String)>, u64>;
 
 /// The metrics of a moment as OpenMetrics text.
 pub fn render(snapshot: Snapshot) -> std::result::Result<String, Error> {
@@ -256,69 +254,6 @@ impl Exposition {
         }
         Ok(())
     }
-}
-
-/// Names and values of a label combination (row-major over the labels' codes).
-fn decode(tables: &[LabelTable], mut sub: usize) -> Vec<(&'static str, &'static str)> {
-    let mut out: Vec<_> = tables
-        .iter()
-        .rev()
-        .map(|table| {
-            let code = sub % table.values.len();
-            sub /= table.values.len();
-            (table.key, table.values[code])
-        })
-        .collect();
-    out.reverse();
-    out
-}
-
-/// A counter with an exemplar of 1; none while the counter is not above 0 (the event is newer than the count).
-fn with_exemplar(value: u64, exemplar: Exemplar) -> Option<CounterWithExemplar<Vec<(&'static str, String)>>> {
-    let before = value.checked_sub(1)?;
-    let counter = CounterWithExemplar::default();
-    counter.inc_by(before, None, None);
-    let labels = vec![("event_id", exemplar.event_id.to_string())];
-    counter.inc_by(1, Some(labels), Some(exemplar.at));
-    Some(counter)
-}
-
-fn counters<'a, V: EncodeCounterValue>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    series: impl IntoIterator<Item = (Labels<'a>, V)>,
-) -> Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for (labels, value) in series {
-        if labels.is_empty() {
-            family.encode_counter(&value, None::<&NoExemplar>)?;
-        } else {
-            family.encode_family(&labels)?.encode_counter(&value, None::<&NoExemplar>)?;
-        }
-    }
-    Ok(())
-}
-
-fn gauges<'a>(
-    encoder: &mut DescriptorEncoder<'_>,
-    name: &str,
-    help: &str,
-    series: impl IntoIterator<Item = (Labels<'a>, u64)>,
-) -> Result {
-    let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-    for (labels, value) in series {
-        if labels.is_empty() {
-            family.encode_gauge(&value)?;
-        } else {
-            family.encode_family(&labels)?.encode_gauge(&value)?;
-        }
-    }
-    Ok(())
-}
-
-fn gauges_f64(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> Result {
-    encoder.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
 }
 
 fn unix_seconds(at: SystemTime) -> f64 {

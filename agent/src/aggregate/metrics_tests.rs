@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    aggregate::snapshot::{Attached, OpenFlows, Ring, Table},
+    aggregate::snapshot::{Attached, Exemplar, OpenFlows, Ring, Table},
     http::negotiate::Format,
 };
 use std::time::Duration;

@@ -7,6 +7,7 @@ pub mod events;
 pub mod filter;
 pub mod metrics;
 pub mod rows;
+mod series;
 pub mod snapshot;
 
 /// Names of what the kernel knows by numbers.

@@ -1,5 +1,6 @@
 //! Validated settings, and the one place where flags become meaning. Flags beat the file.
 
+mod checker;
 pub mod file;
 pub mod nearest;
 pub mod value;
