@@ -15,6 +15,7 @@ pub mod http;
 pub mod link;
 pub mod log;
 pub mod monitor;
+mod netlink;
 pub mod preflight;
 pub mod probe;
 pub mod process;

@@ -2,14 +2,14 @@
 //!
 //! Netlink and not /sys/class/net: sysfs shows the namespace it was mounted in, not the one the agent is in.
 
-use anyhow::{Context as _, Result, bail};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use crate::netlink::{self, attributes};
+use anyhow::{Context as _, Result};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+use std::os::fd::AsRawFd as _;
 
 const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_XDP_PROG_ID: u16 = 4;
 const XDP_ATTACHED_NONE: u8 = 0;
-const NLMSG_HEADER: usize = 16;
 const IFINFO_SIZE: usize = 16;
 
 /// One interface.
@@ -33,56 +33,11 @@ pub struct Link {
 
 /// Every interface of this network namespace, in the order of their numbers.
 pub fn links() -> Result<Vec<Link>> {
-    let fd = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)
-        .context("cannot ask the kernel for its interfaces: no netlink socket (a seccomp filter or RestrictAddressFamilies without AF_NETLINK?)")?;
-    let flags = u16::try_from(libc::NLM_F_REQUEST | libc::NLM_F_DUMP)?;
-    let mut request = Vec::with_capacity(NLMSG_HEADER + IFINFO_SIZE);
-    request.extend(((NLMSG_HEADER + IFINFO_SIZE) as u32).to_ne_bytes());
-    request.extend(libc::RTM_GETLINK.to_ne_bytes());
-    request.extend(flags.to_ne_bytes());
-    request.resize(NLMSG_HEADER + IFINFO_SIZE, 0);
-    send(fd.as_raw_fd(), &request, MsgFlags::empty()).context("cannot ask the kernel for its interfaces")?;
     let mut out = Vec::new();
-    while receive(&fd, &mut out)? {}
+    netlink::dump(libc::RTM_GETLINK, &[0; IFINFO_SIZE], |body| out.extend(parse_link(body)))
+        .context("cannot ask the kernel for its interfaces")?;
     out.sort_by_key(|l| l.index);
     Ok(out)
-}
-
-/// Read one datagram of the answer; false at its end.
-fn receive(fd: &OwnedFd, out: &mut Vec<Link>) -> Result<bool> {
-    let mut buffer = vec![0; 64 * 1024];
-    let n =
-        recv(fd.as_raw_fd(), &mut buffer, MsgFlags::empty()).context("cannot read the list of interfaces")?;
-    let mut rest = &buffer[..n];
-    while let Some((kind, body, after)) = message(rest) {
-        match i32::from(kind) {
-            libc::NLMSG_DONE => return Ok(false),
-            libc::NLMSG_ERROR => bail!("the kernel refused to list its interfaces"),
-            _ => out.extend(parse_link(body)),
-        }
-        rest = after;
-    }
-    Ok(true)
-}
-
-/// The first message of a buffer: type, body, and what follows.
-fn message(buffer: &[u8]) -> Option<(u16, &[u8], &[u8])> {
-    let len = u32::from_ne_bytes(buffer.get(..4)?.try_into().ok()?) as usize;
-    let kind = u16::from_ne_bytes(buffer.get(4..6)?.try_into().ok()?);
-    let body = buffer.get(NLMSG_HEADER..len)?;
-    Some((kind, body, buffer.get(len.next_multiple_of(4)..).unwrap_or_default()))
-}
-
-/// The attributes of a message or of a nest: type and value of each.
-fn attributes(mut buffer: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
-    const NESTED: u16 = 1 << 15;
-    std::iter::from_fn(move || {
-        let len = u16::from_ne_bytes(buffer.get(..2)?.try_into().ok()?) as usize;
-        let kind = u16::from_ne_bytes(buffer.get(2..4)?.try_into().ok()?) & !NESTED;
-        let value = buffer.get(4..len)?;
-        buffer = buffer.get(len.next_multiple_of(4)..).unwrap_or_default();
-        Some((kind, value))
-    })
 }
 
 fn parse_link(body: &[u8]) -> Option<Link> {
@@ -155,15 +110,6 @@ mod tests {
         let links = links().unwrap();
         let lo = links.iter().find(|l| l.name == "lo").unwrap();
         assert!(lo.loopback && lo.index > 0 && lo.mtu > 0 && lo.kind.is_none());
-    }
-
-    #[test]
-    fn cut_messages_end_the_walk() {
-        assert!(message(&[]).is_none());
-        assert!(message(&[200, 0, 0, 0, 1, 0, 0, 0]).is_none());
-        assert_eq!(attributes(&[8, 0, 3, 0, b'e', b'0', 0, 0, 9, 0, 1]).count(), 1);
-        assert_eq!(attributes(&[0, 0, 1, 0]).count(), 0);
-        assert!(parse_link(&[0; 7]).is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     config::{Interface, OTHER_SERVICE, Source, Watch},
     explain,
     link::{self, Link},
-    preflight::{self, Kernel, State},
+    preflight::{self, Hook, Kernel, State, plan},
     probe::{self, Probe},
     source::{
         maps::Maps,
@@ -84,7 +84,12 @@ impl Monitor {
             bail!("{} interfaces are too many; watch at most {}", watch.interfaces.len(), MAX_POINTS - 1);
         }
         let room = reload::room(watch.services.len());
-        let (probe, maps, ring) = Probe::load(&watch, room, kernel.version())?;
+        let wants_xdp = |entry: &Interface| {
+            let link = links.iter().find(|l| l.name == entry.name);
+            link.is_some_and(|link| plan(entry.ingress, link).hook == Hook::Xdp)
+        };
+        let xdp = watch.interfaces.iter().any(wants_xdp);
+        let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp)?;
         let capacity = |name| {
             probe::capacities(&watch, room).into_iter().find(|(n, _)| *n == name).map_or(0, |(_, n)| n)
         };
@@ -200,13 +205,13 @@ impl Monitor {
         }
     }
 
-    /// Watch a point's interface if it is there and not watched yet; let go of one that is gone.
+    /// Watch a point's interface if it is there and not watched yet, wholly; let go of one that is gone.
     fn settle_point(&self, hooks: &mut Hooks, point: usize, links: &[Link]) -> Result<()> {
         let entry = &self.interfaces[point];
         let link = links.iter().find(|l| l.name == entry.name);
         let (old, new) = (hooks.indexes[point], link.map(|l| l.index));
         if old == new {
-            return Ok(());
+            return link.map_or(Ok(()), |link| hooks.probe.restore(point, link));
         }
         if old.is_some() {
             warn!(

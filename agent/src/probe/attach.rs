@@ -6,6 +6,7 @@ use crate::{
     config::{Ingress, Interface},
     explain,
     link::{self, Link},
+    netlink,
     preflight::{Hook, describe_program, plan},
 };
 use agent_ebpf::{
@@ -18,7 +19,7 @@ use aya::programs::{
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
     xdp::XdpLink,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// Priority and handle of our filters where tc has no links: none that others use, so that what an agent left behind
 /// when it was killed is known as ours and is replaced, not doubled.
@@ -67,6 +68,29 @@ impl Probe {
             egress = out_mode.name(),
             "watching"
         );
+        Ok(())
+    }
+
+    /// Put back what others took off a point: a filter goes when someone deletes the qdisc it hangs on.
+    pub fn restore(&mut self, point: usize, link: &Link) -> Result<()> {
+        let lost = |mount: &Mount| {
+            mount.point == point && mount.mode == Mode::Clsact && !has_filter(link, mount.direction)
+        };
+        let directions: Vec<_> = self.mounts.iter().filter(|m| lost(m)).map(|m| m.direction).collect();
+        for direction in directions {
+            warn!(
+                interface = link.name,
+                hook = direction.name(),
+                "someone took our program off; putting it back"
+            );
+            self.mounts.retain(|m| m.point != point || m.direction != direction);
+            let (name, side) = match direction {
+                Direction::Ingress => (TC_INGRESS, TcAttachType::Ingress),
+                Direction::Egress => (TC_EGRESS, TcAttachType::Egress),
+            };
+            let (mode, hold) = self.tc(name, link, side)?;
+            self.mounts.push(Mount { point, direction, mode, _hold: hold });
+        }
         Ok(())
     }
 
@@ -119,6 +143,26 @@ fn clsact(
             Ok(program.attach_to_link(old)?)
         }
     }
+}
+
+/// Whether our filter hangs on the clsact qdisc of an interface; an unclear answer counts as yes.
+fn has_filter(link: &Link, direction: Direction) -> bool {
+    const PARENT: u32 = 0xffff_0000;
+    let side: u32 = match direction {
+        Direction::Ingress => 0xfff2,
+        Direction::Egress => 0xfff3,
+    };
+    // struct tcmsg: family, interface, handle, parent, info.
+    let words = [0, link.index, 0, PARENT | side, 0];
+    let request: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let mut found = false;
+    let asked = netlink::dump(libc::RTM_GETTFILTER, &request, |body| {
+        let word =
+            |at: usize| body.get(at..at + 4).and_then(|b| Some(u32::from_ne_bytes(b.try_into().ok()?)));
+        found |=
+            word(8) == Some(HANDLE.into()) && word(16).is_some_and(|info| info >> 16 == u32::from(PRIORITY));
+    });
+    found || asked.is_err()
 }
 
 fn explain_xdp(error: anyhow::Error, link: &Link) -> anyhow::Error {

@@ -6,6 +6,7 @@ mod object;
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
     config::Watch,
+    explain,
     source::{maps::Maps, services},
     sys::program,
 };
@@ -44,8 +45,14 @@ struct Mount {
 }
 
 impl Probe {
-    /// Load the programs with tables for `watch` and room for `room` services, without attaching them.
-    pub fn load(watch: &Watch, room: u32, kernel: (u32, u32)) -> Result<(Self, Maps, RingBuf<MapData>)> {
+    /// Load the programs with tables for `watch` and room for `room` services, without attaching them; the one for
+    /// XDP only where it is wanted, as the kernel takes its time to verify each.
+    pub fn load(
+        watch: &Watch,
+        room: u32,
+        kernel: (u32, u32),
+        xdp: bool,
+    ) -> Result<(Self, Maps, RingBuf<MapData>)> {
         if kernel < CGROUP_MEMORY {
             // Where this is refused the tables may still fit; if not, making them says so.
             let _ = nix::sys::resource::setrlimit(
@@ -55,12 +62,12 @@ impl Probe {
             );
         }
         let mut ebpf = open(watch, room, true)?;
-        let mut no_xdp = None;
-        if let Err(whole) = load_program(&mut ebpf, XDP_INGRESS) {
+        let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
+        if xdp && let Err(whole) = load_program(&mut ebpf, XDP_INGRESS) {
             // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
             ebpf = open(watch, room, false)?;
             if load_program(&mut ebpf, XDP_INGRESS).is_err() {
-                no_xdp = Some(format!("the kernel refuses the XDP program: {whole:#}"));
+                no_xdp = Some(format!("the kernel refuses the XDP program: {}", explain::text(&whole)));
             }
         }
         for name in [TC_INGRESS, TC_EGRESS] {
