@@ -1,11 +1,11 @@
 //! What the HTTP interface is answered with.
 
-use super::{Monitor, sum};
+use super::Monitor;
 use crate::{
     aggregate::{
         filter::Filter,
         metrics,
-        snapshot::{Ring, Snapshot, Table},
+        snapshot::{Snapshot, Table},
     },
     api::{Check, EventFilter, EventList, FlowFilter, FlowList, Refusal},
     http::Backend,
@@ -13,7 +13,6 @@ use crate::{
     source::maps::add,
     sys,
 };
-use agent_ebpf::health::Health;
 use anyhow::{Context as _, Result};
 use std::{cmp::Reverse, time::Duration};
 
@@ -88,7 +87,7 @@ impl Backend for Monitor {
 impl Monitor {
     /// All figures of this moment.
     fn snapshot(&self) -> Result<Snapshot> {
-        let health = self.health()?;
+        let (health, ring) = self.health()?;
         let (names, room, reload) = {
             let in_force = self.in_force();
             (in_force.names.clone(), in_force.room as usize, in_force.reload)
@@ -116,12 +115,7 @@ impl Monitor {
             tables: tables
                 .map(|((name, capacity), entries)| Table { name, entries, capacity: *capacity })
                 .collect(),
-            ring: Ring {
-                submitted: sum(&health, Health::RingSubmitted),
-                received: records.ring.received,
-                lost: sum(&health, Health::RingLost),
-                malformed: records.ring.malformed,
-            },
+            ring,
             exemplars: records.events.exemplars().clone(),
             process: Process::read(),
             points: names.points,

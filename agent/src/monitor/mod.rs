@@ -6,7 +6,11 @@ mod backend;
 mod reload;
 
 use crate::{
-    aggregate::{Names, events::Events, snapshot::Totals},
+    aggregate::{
+        Names,
+        events::Events,
+        snapshot::{Ring as RingFigures, Totals},
+    },
     config::{Interface, OTHER_SERVICE, Source, Watch},
     explain,
     link::{self, Link},
@@ -147,28 +151,29 @@ impl Monitor {
         info!("every program is detached");
     }
 
-    /// Take records off the ring, until the agent has received `enough`.
-    fn drain(&self, enough: u64) -> u64 {
+    /// Take records off the ring, until the agent has received `enough`; how many it has received, and how many of
+    /// those made no sense.
+    fn drain(&self, enough: u64) -> (u64, u64) {
         let (now, clock) = (SystemTime::now(), sys::monotonic());
-        let records = &mut *self.records();
-        let Records { ring, events, .. } = records;
+        let Records { ring, events, .. } = &mut *self.records();
         ring.drain(enough, |record| events.push(record, now, clock));
-        ring.received
+        (ring.received, ring.malformed)
     }
 
-    /// Self-counters, with exactly as many records received as they say were submitted and not lost.
-    fn health(&self) -> Result<Vec<[HealthCounts; 2]>> {
-        let mut health = self.maps.health(self.interfaces.len())?;
-        // A record is on the ring before it is counted; so more than one look is needed only where the drain
-        // has just overtaken the count, or another processor is still writing.
-        for _ in 0..8 {
-            let on_ring = sum(&health, Health::RingSubmitted) - sum(&health, Health::RingLost);
-            if self.drain(on_ring) == on_ring {
-                break;
+    /// Self-counters, and what came of exactly those records that they count.
+    fn health(&self) -> Result<(Vec<[HealthCounts; 2]>, RingFigures)> {
+        let mut tries = 8;
+        loop {
+            let health = self.maps.health(self.interfaces.len())?;
+            let [submitted, lost] = [Health::RingSubmitted, Health::RingLost].map(|what| sum(&health, what));
+            let (received, malformed) = self.drain(submitted - lost);
+            tries -= 1;
+            // A record is on the ring before it is counted: another look is needed only where an earlier drain
+            // was faster than the count, or where another processor is still writing.
+            if received == submitted - lost || tries == 0 {
+                return Ok((health, RingFigures { submitted, received, lost, malformed }));
             }
-            health = self.maps.health(self.interfaces.len())?;
         }
-        Ok(health)
     }
 
     fn sweep(&self) -> std::io::Result<()> {
