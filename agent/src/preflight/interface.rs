@@ -10,7 +10,7 @@ use crate::{
 /// Drivers known to run XDP natively; for any other the agent tries, and takes tc where the driver refuses.
 const NATIVE_XDP: &str = "atlantic bnxt_en cpsw dpaa2_eth ena fec fsl_dpa fsl_enetc gve hv_netvsc i40e ice igb igc \
     ixgbe ixgbevf lan966x mana mlx4_en mlx5_core mvneta mvpp2 netsec nfp nicvf qede sfc st_gmac stmmac tsnep \
-    virtio_net vmxnet3";
+    virtio_net vmxnet3 veth tun bond";
 
 /// Where a packet that comes in is seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -53,7 +53,19 @@ impl Probe {
             }
         }
         let (in_mode, hold) = match ingress {
-            Some(done) => done,
+            Some(done) => {
+                if has_filter(link, Direction::Ingress) {
+                    // Left by an agent that was killed, and that watched by tc: it would only cost time.
+                    drop(SchedClassifierLink::attached(
+                        &link.name,
+                        TcAttachType::Ingress,
+                        PRIORITY,
+                        HANDLE,
+                        None,
+                    )?);
+                }
+                done
+            }
             None => self.tc(TC_INGRESS, link, TcAttachType::Ingress)?,
         };
         self.mounts.push(Mount { point, direction: Direction::Ingress, mode: in_mode, _hold: hold });
