@@ -259,17 +259,17 @@ fn sum(health: &[[HealthCounts; 2]], what: Health) -> u64 {
 
 /// Log what is less than it should be, and end where it is too little.
 fn refuse_failures(findings: &[preflight::Finding]) -> Result<()> {
-    for finding in findings.iter().filter(|f| f.state == State::Warn) {
-        warn!(subject = finding.subject, remedy = finding.remedy, "{}", finding.text);
+    let mut failures = 0;
+    for finding in findings {
+        let text = format!("{}: {}", finding.subject, finding.text);
+        match finding.state {
+            State::Ok => {}
+            State::Warn => warn!(remedy = finding.remedy, "{text}"),
+            State::Fail => {
+                failures += 1;
+                error!(remedy = finding.remedy, "{text}");
+            }
+        }
     }
-    let failed: Vec<_> = findings
-        .iter()
-        .filter(|f| f.state == State::Fail)
-        .map(|f| format!("{}: {}; {}", f.subject, f.text, f.remedy))
-        .collect();
-    if failed.is_empty() {
-        Ok(())
-    } else {
-        Err(anyhow::Error::msg(failed.join("\n"))).context("cannot start")
-    }
+    if failures > 0 { bail!("cannot start, for the reasons above ({failures})") } else { Ok(()) }
 }

@@ -136,9 +136,11 @@ impl Kernel {
                 "tcx",
                 "no tcx links before Linux 6.6: the tc programs hang on clsact; what a killed agent leaves there, the next one replaces",
             ),
-            Err(e) => {
-                Finding::warn("tcx", format!("cannot be asked for ({e})"), "give CAP_BPF and CAP_NET_ADMIN")
-            }
+            Err(e) => Finding::warn(
+                "tcx",
+                format!("the kernel does not tell whether it has tcx links ({e})"),
+                "give CAP_BPF and CAP_NET_ADMIN",
+            ),
         }
     }
 

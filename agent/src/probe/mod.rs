@@ -157,6 +157,10 @@ fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {
         ProgramError::LoadError { io_error, verifier_log } => {
             let error = anyhow!(io_error);
             match last_word(&verifier_log.to_string()) {
+                // Without CAP_PERFMON the verifier is stricter; it calls such a user "!root".
+                Some(word) if word.contains("!root") => {
+                    error.context(format!("the kernel's verifier says: {word}; give the agent CAP_PERFMON"))
+                }
                 Some(word) => error.context(format!("the kernel's verifier says: {word}")),
                 None => explain_load(error),
             }
