@@ -28,7 +28,7 @@ use agent_ebpf::{
     layout::{HealthCounts, MAX_POINTS},
     record::Record,
 };
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use reload::InForce;
 use std::{
     sync::{
