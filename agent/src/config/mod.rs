@@ -171,9 +171,11 @@ impl Settings {
     /// Settings of `fivetuple run`.
     pub fn resolve(args: &cli::RunArgs) -> Result<Self, ConfigError> {
         let path = &args.telemetry_path;
-        if !path.starts_with('/') || path == "/" || path.starts_with("/-/") || path.starts_with("/api/") {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_.-".contains(&b);
+        let taken = path == "/" || path.starts_with("/-/") || path.starts_with("/api/");
+        if !path.starts_with('/') || taken || !path.bytes().all(plain) {
             let text = format!(
-                "{path:?} cannot be the metrics' path; write one like /metrics, not / or below /-/ or /api/"
+                "{path:?} cannot be the metrics' path; write one like /metrics, of A-Z a-z 0-9 / _ . - and not / or below /-/ or /api/"
             );
             return Err(ConfigError::Flag("web.telemetry-path", text));
         }
@@ -239,6 +241,7 @@ fn plain(name: String) -> Interface {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::Parser as _;
 
     fn source(text: &str, flags: &[&str]) -> (tempfile::NamedTempFile, Source) {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -267,6 +270,22 @@ mod tests {
     fn an_interface_named_twice_is_refused() {
         let (_file, source) = source("", &["eth0", "eth0"]);
         assert_eq!(source.load().unwrap_err().to_string(), "--interface: eth0 is named twice; name it once");
+    }
+
+    #[test]
+    fn the_metrics_path_is_its_own() {
+        let settings = |path: &str| {
+            let args = ["fivetuple", "run", "--interface=lo", &format!("--web.telemetry-path={path}")];
+            let cli::Command::Run(args) = cli::Cli::try_parse_from(args).unwrap().command else {
+                panic!("not run")
+            };
+            Settings::resolve(&args)
+        };
+        assert_eq!(settings("/fivetuple/metrics").unwrap().telemetry_path, "/fivetuple/metrics");
+        for path in ["metrics", "/", "/-/healthy", "/api/v1/flows", "/{x}", "/<b>"] {
+            let text = settings(path).unwrap_err().to_string();
+            assert!(text.starts_with("--web.telemetry-path: "), "{text}");
+        }
     }
 
     #[test]
