@@ -30,6 +30,7 @@ use agent_ebpf::{
 };
 use anyhow::{Result, bail};
 use reload::InForce;
+pub use reload::room;
 use std::{
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
@@ -87,7 +88,7 @@ impl Monitor {
         if watch.interfaces.len() >= usize::from(MAX_POINTS) {
             bail!("{} interfaces are too many; watch at most {}", watch.interfaces.len(), MAX_POINTS - 1);
         }
-        let room = reload::room(watch.services.len());
+        let room = room(watch.services.len());
         let wants_xdp = |entry: &Interface| {
             let link = links.iter().find(|l| l.name == entry.name);
             link.is_some_and(|link| plan(entry.ingress, link).hook == Hook::Xdp)

@@ -78,6 +78,11 @@ impl Probe {
         Ok((Self { ebpf, no_xdp, mounts: Vec::new() }, maps, ring))
     }
 
+    /// Why the XDP program is not loaded, if it is not.
+    pub fn no_xdp(&self) -> Option<&str> {
+        self.no_xdp.as_deref()
+    }
+
     /// Take the programs off a point.
     pub fn detach(&mut self, point: usize) {
         self.mounts.retain(|mount| mount.point != point);
