@@ -21,4 +21,4 @@ pub mod probe;
 pub mod process;
 pub mod run;
 pub mod source;
-mod sys;
+pub mod sys;

@@ -105,7 +105,8 @@ impl Monitor {
             add(&mut to.0, &records.own[place(i)].0);
         }
         let open = (0..totals.len()).map(|i| records.swept.open.get(place(i)).copied().unwrap_or_default());
-        let tables = self.capacities.iter().zip(records.swept.entries);
+        let services_used = self.maps.service_entries()?;
+        let tables = self.capacities.iter().zip(records.swept.entries.into_iter().chain([services_used]));
         Ok(Snapshot {
             totals,
             open: open.collect(),

@@ -25,13 +25,14 @@ use crate::{
 };
 use agent_ebpf::{
     health::Health,
-    layout::{HealthCounts, MAX_POINTS},
+    layout::{HealthCounts, MAX_POINTS, maps},
     record::Record,
 };
 use anyhow::{Result, bail};
 use reload::InForce;
 pub use reload::room;
 use std::{
+    collections::HashMap,
     sync::{
         Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
@@ -50,11 +51,17 @@ const SWEEP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// A sweep may take this part of the time at most: with large tables it comes less often.
 const SWEEP_SHARE: u32 = 20;
 
+/// Tables that metrics show: those that a sweep counts, and the services'.
+const SHOWN: [(&str, &str); 9] = {
+    let [a, b, c, d, e, f, g, h] = sweep::TABLES;
+    [a, b, c, d, e, f, g, h, (maps::SERVICES, "services")]
+};
+
 /// The watch over the interfaces.
 pub struct Monitor {
     maps: Maps,
-    /// Names and sizes of the tables that metrics show, in the order of [`Sweep::entries`].
-    capacities: [(&'static str, u64); 8],
+    /// Names and sizes of the tables that metrics show: those of [`Sweep::entries`], and the services'.
+    capacities: [(&'static str, u64); 9],
     interfaces: Vec<Interface>,
     source: Source,
     hooks: Mutex<Hooks>,
@@ -95,10 +102,8 @@ impl Monitor {
         };
         let xdp = watch.interfaces.iter().any(wants_xdp);
         let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp)?;
-        let capacity = |name| {
-            probe::capacities(&watch, room).into_iter().find(|(n, _)| *n == name).map_or(0, |(_, n)| n)
-        };
-        let capacities = sweep::TABLES.map(|(map, label)| (label, u64::from(capacity(map))));
+        let sizes: HashMap<_, _> = probe::capacities(&watch, room).into_iter().collect();
+        let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
         let points = watch.interfaces.iter().map(|i| i.point.clone()).collect();
         let mut in_force = InForce::new(Names { points, services: vec![OTHER_SERVICE.to_owned()] }, room);
         in_force.apply(&watch, &maps)?;

@@ -155,16 +155,23 @@ impl Maps {
             map::update(fd(&self.services), &key, &u32::from(entry.svc), 0)
                 .context("cannot set the services: the kernel's table is full; list fewer ports and prefixes, or restart the agent, which makes a table that is large enough")?;
         }
-        let mut stale = Vec::new();
-        map::walk_keys(fd(&self.services), |key: &Prefixed| {
-            if !wanted.contains_key(&bytes(key)) {
-                stale.push(*key);
-            }
-        })?;
+        let mut stale = self.service_keys()?;
+        stale.retain(|key| !wanted.contains_key(&bytes(key)));
         stale
             .iter()
             .try_for_each(|key| map::delete(fd(&self.services), key))
             .context("cannot forget a service")
+    }
+
+    fn service_keys(&self) -> io::Result<Vec<Prefixed>> {
+        let mut keys = Vec::new();
+        map::walk_keys(fd(&self.services), |key: &Prefixed| keys.push(*key))?;
+        Ok(keys)
+    }
+
+    /// Entries that make the services.
+    pub fn service_entries(&self) -> io::Result<u64> {
+        self.service_keys().map(|keys| keys.len() as u64)
     }
 
     /// Counters of every point and of the first `services` services, all processors and both directions together.
