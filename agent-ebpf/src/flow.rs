@@ -285,7 +285,7 @@ impl Flow {
     }
 
     /// When the client last sent payload that is still unanswered (its half's last data, to the microsecond).
-    fn last_request(&self) -> Nanos {
+    pub fn last_request(&self) -> Nanos {
         let client = &self.half[(self.client & 1) as usize];
         let late = client.last_seen.stamp().since(self.request_at) as u64 * 1_000;
         Nanos(client.last_seen.0.saturating_sub(late))

@@ -1,1 +1,24 @@
-//! The daemon, as a library.
+//! The daemon of `fivetuple`: it loads the kernel programs, reads what they counted and shows it.
+//!
+//! Reading order: [`cli`] (what can be asked), [`config`] (what it means), [`run`] (the daemon's life),
+//! [`monitor`] (what it watches), [`source`] (how the kernel is read), [`aggregate`] (how that is shown),
+//! [`http`] (what it answers). [`preflight`] knows what this kernel and these interfaces allow.
+
+pub mod aggregate;
+pub mod api;
+pub mod check;
+pub mod cli;
+pub mod config;
+pub mod explain;
+pub mod flows;
+pub mod http;
+pub mod link;
+pub mod log;
+pub mod monitor;
+mod netlink;
+pub mod preflight;
+pub mod probe;
+pub mod process;
+pub mod run;
+pub mod source;
+pub mod sys;

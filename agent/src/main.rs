@@ -1,2 +1,26 @@
-//! The daemon.
-fn main() {}
+//! `fivetuple`: reads the command line and hands over to the library.
+
+use agent::{
+    check,
+    cli::{Cli, Command},
+    explain, flows, run,
+};
+use clap::Parser as _;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    // clap itself ends the process with 2 where the command line is wrong.
+    let done = match Cli::parse().command {
+        Command::Run(args) => run::main(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Flows(args) => flows::flows(&args).map(|()| true),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(e) => {
+            eprintln!("fivetuple: {}", explain::text(&e));
+            ExitCode::FAILURE
+        }
+    }
+}

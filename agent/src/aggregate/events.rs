@@ -1,0 +1,209 @@
+//! The last events: what the ring brought, kept until newer ones need the room.
+
+use super::{
+    Names,
+    filter::{Filter, ip},
+    rows::{self, Sight, seconds, stored},
+    snapshot::{Exemplar, SeriesKey},
+};
+use crate::api::{AnomalyEvent, EndPoint, Event, EventRow, SegmentRow};
+use agent_ebpf::{
+    anomaly::{Anomaly, AnomalySet, Cause, Origin},
+    counter::{Series, place, width},
+    facts::{Evidence, RetransKind, Verdict},
+    flow::{FlowKey, FlowKey4, FlowKey6},
+    label::{Direction, Side},
+    record::{AnomalyRecord, EndRecord, Head, Record},
+    time::Nanos,
+    wire::{Addr, Flags},
+};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::{Duration, SystemTime},
+};
+
+/// Events of each kind that are kept: anomalies cannot push out the ends of connections, nor these them.
+const KEPT: usize = 8192;
+
+/// An event, its number and its time.
+#[derive(Debug, Clone, Copy)]
+struct Numbered<T> {
+    id: u64,
+    at: SystemTime,
+    what: T,
+}
+
+/// The last events, and the newest one of each series.
+#[derive(Debug, Default)]
+pub struct Events {
+    next_id: u64,
+    anomalies: VecDeque<Numbered<AnomalyRecord>>,
+    ends: VecDeque<Numbered<EndRecord>>,
+    exemplars: HashMap<SeriesKey, Exemplar>,
+}
+
+impl Events {
+    /// Keep a record, received `age` after it was made by the kernel's clock.
+    pub fn push(&mut self, record: &Record, now: SystemTime, clock: Nanos) {
+        self.next_id += 1;
+        let id = self.next_id;
+        let at = |head: &Head| now - Duration::from_nanos(clock.since(head.at));
+        match record {
+            Record::Anomaly(record) => {
+                let event = Numbered { id, at: at(&record.head), what: *record };
+                for key in series(record) {
+                    self.exemplars.insert(key, Exemplar { event_id: id, at: event.at });
+                }
+                keep(&mut self.anomalies, event);
+            }
+            Record::End(record) => keep(&mut self.ends, Numbered { id, at: at(&record.head), what: *record }),
+        }
+    }
+
+    /// The newest event of each series.
+    pub fn exemplars(&self) -> &HashMap<SeriesKey, Exemplar> {
+        &self.exemplars
+    }
+
+    /// The event of a number.
+    pub fn find(&self, id: u64, names: &Names, stall: Duration) -> Option<EventRow> {
+        let anomaly = self.anomalies.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.anomalies[i]);
+        let end = || self.ends.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.ends[i]);
+        anomaly.map(|e| anomaly_row(e, names)).or_else(|| end().map(|e| end_row(e, names, stall)))
+    }
+
+    /// The newest `limit` events that a filter lets through, the newest first.
+    pub fn list(&self, filter: &Filter, limit: usize, names: &Names, stall: Duration) -> Vec<EventRow> {
+        let anomalies =
+            self.anomalies.iter().rev().filter(|e| {
+                filter.matches(&ends(&e.what.head), e.what.head.svc, AnomalySet(e.what.anomalies))
+            });
+        let endings = self
+            .ends
+            .iter()
+            .rev()
+            .filter(|e| filter.matches(&ends(&e.what.head), e.what.head.svc, sight(&e.what).anomalies()));
+        let mut rows: Vec<EventRow> = anomalies.take(limit).map(|e| anomaly_row(e, names)).collect();
+        rows.extend(endings.take(limit).map(|e| end_row(e, names, stall)));
+        rows.sort_by_key(|row| std::cmp::Reverse(row.id));
+        rows.truncate(limit);
+        rows
+    }
+}
+
+fn keep<T>(queue: &mut VecDeque<Numbered<T>>, event: Numbered<T>) {
+    if queue.len() == KEPT {
+        queue.pop_front();
+    }
+    queue.push_back(event);
+}
+
+/// The counters that a record was counted in.
+fn series(record: &AnomalyRecord) -> impl Iterator<Item = SeriesKey> {
+    let (point, svc) = (usize::from(record.head.point), usize::from(record.head.svc));
+    AnomalySet(record.anomalies).iter().filter_map(move |anomaly| {
+        let sub = anomaly.labels().iter().try_fold(0, |sub, table| {
+            let code = match table.key {
+                "kind" => Some(record.kind),
+                "cause" => record.cause.checked_sub(1),
+                "origin" => record.origin.checked_sub(1),
+                "holder" => record.holder.checked_sub(1),
+                "outcome" => record.outcome.checked_sub(1),
+                _ => None,
+            };
+            Some(sub * table.values.len() + usize::from(code?))
+        })?;
+        // These two are the client's doing, whoever's segment showed them.
+        let side = match anomaly {
+            Anomaly::Reuse | Anomaly::UnansweredRequest => Side::Client,
+            _ => Side::from_code(record.from)?,
+        };
+        Some(SeriesKey { point, svc, counter: place(anomaly.base(), width(anomaly.labels()), side, sub) })
+    })
+}
+
+fn ends(head: &Head) -> [(Addr, u16); 2] {
+    [(head.client, head.client_port), (head.server, head.server_port)]
+}
+
+fn end_points(head: &Head) -> [EndPoint; 2] {
+    ends(head).map(|(addr, port)| EndPoint { address: ip(addr), port })
+}
+
+fn anomaly_row(event: &Numbered<AnomalyRecord>, names: &Names) -> EventRow {
+    let r = &event.what;
+    let [client, server] = end_points(&r.head);
+    let set = AnomalySet(r.anomalies);
+    let again = [Anomaly::LateFill, Anomaly::Retransmission, Anomaly::Spurious].iter().any(|a| set.has(*a));
+    let what = AnomalyEvent {
+        point: names.point(r.head.point),
+        svc: names.service(r.head.svc),
+        direction: Direction::from_code(r.head.direction).map_or("", Direction::name),
+        client,
+        server,
+        vlans: rows::vlans(r.head.vlans),
+        from: Side::from_code(r.from).map_or("", Side::name),
+        anomalies: set.iter().map(Anomaly::name).collect(),
+        verdict: Verdict::from_code(r.verdict).map_or("", Verdict::name),
+        evidence: Evidence::from_code(r.evidence).map_or("", Evidence::name),
+        kind: RetransKind::from_code(r.kind).filter(|_| again).map(RetransKind::name),
+        cause: stored(r.cause, Cause::from_code).map(Cause::name),
+        origin: stored(r.origin, Origin::from_code).map(Origin::name),
+        reuse: rows::reuse(r.holder, r.outcome, r.gap),
+        unanswered_bytes: (r.unanswered > 0).then_some(r.unanswered),
+        silence_seconds: seconds(r.silence),
+        hole_age_seconds: (r.hole_age_us > 0).then(|| f64::from(r.hole_age_us) / 1e6),
+        dup_acks: r.dup_acks,
+        repeats: r.repeats,
+        expected: r.expected.0,
+        acked: r.acked.0,
+        segment: SegmentRow {
+            flags: flags(Flags(r.flags)),
+            seq: r.seq.0,
+            ack: r.ack.0,
+            payload: r.payload,
+            segments: r.segments,
+            window: r.window,
+            ts_val: r.ts_val,
+            ip_id: r.ip_id,
+            ttl: r.ttl,
+        },
+    };
+    EventRow { id: event.id, time: time(event.at), what: Event::Anomaly(Box::new(what)) }
+}
+
+fn end_row(event: &Numbered<EndRecord>, names: &Names, stall: Duration) -> EventRow {
+    let row = sight(&event.what).row(names, event.what.head.at, stall);
+    EventRow { id: event.id, time: time(event.at), what: Event::End(Box::new(row)) }
+}
+
+/// The connection of an end, with a key made from its ends again.
+fn sight(record: &EndRecord) -> Sight {
+    let head = &record.head;
+    let [client, server] = ends(head);
+    let [low, high] = if record.flow.client & 1 == 0 { [client, server] } else { [server, client] };
+    let ports = u32::from(low.1) << 16 | u32::from(high.1);
+    let scope = u32::from(head.point) << 24 | head.vlans & 0x00ff_ffff;
+    let v4 = ip(low.0).is_ipv4() && ip(high.0).is_ipv4();
+    let key = if v4 {
+        FlowKey::V4(FlowKey4 { low: low.0.0[3], high: high.0.0[3], ports, scope })
+    } else {
+        FlowKey::V6(FlowKey6 { low: low.0, high: high.0, ports, scope })
+    };
+    Sight { key, flow: record.flow, counts: record.counts }
+}
+
+fn time(at: SystemTime) -> String {
+    humantime::format_rfc3339_micros(at).to_string()
+}
+
+/// Flags as letters in the order that tcpdump made common.
+fn flags(flags: Flags) -> String {
+    let letters =
+        [(Flags::FIN, 'F'), (Flags::SYN, 'S'), (Flags::RST, 'R'), (Flags::PSH, 'P'), (Flags::ACK, 'A')];
+    letters.iter().filter(|(bit, _)| flags.0 & bit != 0).map(|(_, letter)| letter).collect()
+}
+
+#[cfg(test)]
+#[path = "events_tests.rs"]
+mod tests;

@@ -1,0 +1,265 @@
+//! The metrics: every family and every series known in advance, made from a snapshot.
+//!
+//! The families of TCP derive from the core's tables; those of the agent itself stand here.
+
+use super::{
+    rows::seconds,
+    series::{Labels, NoExemplar, counters, decode, gauges, gauges_f64, with_exemplar},
+    snapshot::{Mode, OpenFlows, SeriesKey, Snapshot, Table, Totals},
+};
+use crate::config::NO_POINT;
+use agent_ebpf::{
+    anomaly::Anomaly,
+    counter::{Series, place, width},
+    health::{Health, Kind},
+    histogram::{BOUNDS, Histogram},
+    label::{Direction, Side},
+    traffic::Traffic,
+};
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, text},
+    metrics::MetricType,
+    registry::Registry,
+};
+use std::{
+    fmt::{Error, Result},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// The metrics of a moment as OpenMetrics text.
+pub fn render(snapshot: Snapshot) -> std::result::Result<String, Error> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Exposition(snapshot)));
+    let mut out = String::new();
+    text::encode(&mut out, &registry)?;
+    Ok(out)
+}
+
+#[derive(Debug)]
+struct Exposition(Snapshot);
+
+impl Collector for Exposition {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
+        self.tcp(&mut encoder)?;
+        self.packets(&mut encoder)?;
+        self.own(&mut encoder)?;
+        self.process(&mut encoder)
+    }
+}
+
+impl Exposition {
+    fn tcp(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        self.counters(encoder, Anomaly::ALL)?;
+        self.counters(encoder, Traffic::ALL)?;
+        for histogram in Histogram::ALL {
+            self.histogram(encoder, *histogram)?;
+        }
+        let open = |f: fn(&OpenFlows) -> u64| {
+            self.pairs().map(move |(labels, point, svc)| {
+                let at = self.0.index(point, svc);
+                (labels, self.0.open.get(at).map_or(0, f))
+            })
+        };
+        gauges(
+            encoder,
+            "fivetuple_tcp_open_connections",
+            "Connections that are followed and have not ended.",
+            open(|o| o.open),
+        )?;
+        gauges(
+            encoder,
+            "fivetuple_tcp_stalled_requests",
+            "Open connections whose request has been waiting longer than the stall limit for its answer.",
+            open(|o| o.stalled),
+        )
+    }
+
+    /// Every point and service with their labels and numbers.
+    fn pairs(&self) -> impl Iterator<Item = (Labels<'_>, usize, usize)> {
+        self.0.points.iter().enumerate().flat_map(move |(point, point_name)| {
+            self.0.services.iter().enumerate().map(move |(svc, svc_name)| {
+                (vec![("point", point_name.as_str()), ("svc", svc_name.as_str())], point, svc)
+            })
+        })
+    }
+
+    fn counters<S: Series>(&self, encoder: &mut DescriptorEncoder<'_>, rows: &[S]) -> Result {
+        for row in rows {
+            let name = format!("fivetuple_tcp_{}", row.series());
+            let mut family = encoder.encode_descriptor(&name, row.help(), None, MetricType::Counter)?;
+            let width = width(row.labels());
+            for (labels, point, svc) in self.pairs() {
+                let totals = self.totals(point, svc);
+                for side in Side::ALL {
+                    for sub in 0..width / Side::ALL.len() {
+                        let mut labels = labels.clone();
+                        labels.push((Side::TABLE.key, side.name()));
+                        labels.extend(decode(row.labels(), sub));
+                        let counter = place(row.base(), width, *side, sub);
+                        let value = totals.map_or(0, |t| t.0[counter]);
+                        let exemplar = self.0.exemplars.get(&SeriesKey { point, svc, counter });
+                        let mut series = family.encode_family(&labels)?;
+                        match exemplar.and_then(|e| with_exemplar(value, *e)) {
+                            None => series.encode_counter(&value, None::<&NoExemplar>)?,
+                            Some(counter) => {
+                                let (value, exemplar) = counter.get();
+                                series.encode_counter(&value, exemplar.as_ref())?;
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn totals(&self, point: usize, svc: usize) -> Option<&Totals> {
+        self.0.totals.get(self.0.index(point, svc))
+    }
+
+    fn histogram(&self, encoder: &mut DescriptorEncoder<'_>, histogram: Histogram) -> Result {
+        let name = format!("fivetuple_tcp_{}", histogram.series());
+        let mut family = encoder.encode_descriptor(&name, histogram.help(), None, MetricType::Histogram)?;
+        for (labels, point, svc) in self.pairs() {
+            let slot = |n: usize| self.totals(point, svc).map_or(0, |t| t.0[n]);
+            let bounds = BOUNDS.iter().map(|nanos| seconds(*nanos)).chain([f64::INFINITY]);
+            let buckets: Vec<(f64, u64)> =
+                bounds.enumerate().map(|(i, bound)| (bound, slot(histogram.base() + i))).collect();
+            let count = buckets.iter().map(|(_, n)| n).sum();
+            let sum = seconds(slot(histogram.sum()));
+            let mut series = family.encode_family(&labels)?;
+            series.encode_histogram::<Labels<'_>>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    /// What became of each packet: `seen = counted + skipped`, at each point and hook.
+    fn packets(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        for (kind, name, help) in [
+            (Kind::Seen, "fivetuple_packets_seen", "Packets the programs were run for."),
+            (Kind::Counted, "fivetuple_packets_counted", "Packets counted as TCP segments."),
+            (
+                Kind::Skipped,
+                "fivetuple_packets_skipped",
+                "Packets not counted, by why; seen = counted + skipped.",
+            ),
+            (
+                Kind::Short,
+                "fivetuple_tracking_losses",
+                "Segments that were counted but followed less well than they should be, by why.",
+            ),
+        ] {
+            let rows = || Health::ALL.iter().filter(move |row| row.kind() == kind);
+            let with_reason = rows().count() > 1;
+            let points = self.0.points.iter().map(String::as_str).chain([NO_POINT]);
+            let series = points.zip(&self.0.health).flat_map(|(point, hooks)| {
+                Direction::ALL.iter().zip(hooks).flat_map(move |(hook, counts)| {
+                    rows().map(move |row| {
+                        let mut labels = vec![("point", point), ("hook", hook.name())];
+                        if with_reason {
+                            labels.push(("reason", row.name()));
+                        }
+                        (labels, counts[*row as usize])
+                    })
+                })
+            });
+            counters(encoder, name, help, series)?;
+        }
+        Ok(())
+    }
+
+    fn own(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        let snapshot = &self.0;
+        let ring = snapshot.ring;
+        for (name, help, value) in [
+            (
+                "fivetuple_ring_submitted",
+                "Records the programs made for the ring buffer; submitted = received + lost.",
+                ring.submitted,
+            ),
+            ("fivetuple_ring_received", "Records the agent took from the ring buffer.", ring.received),
+            (
+                "fivetuple_ring_lost",
+                "Records lost because the ring buffer was full: evidence is missing, no count is.",
+                ring.lost,
+            ),
+            ("fivetuple_ring_malformed", "Received records that made no sense.", ring.malformed),
+        ] {
+            counters(encoder, name, help, [(Vec::new(), value)])?;
+        }
+        let tables = |f: fn(&Table) -> u64| {
+            snapshot.tables.iter().map(move |table| (vec![("table", table.name)], f(table)))
+        };
+        gauges(encoder, "fivetuple_table_entries", "Entries of a kernel table.", tables(|t| t.entries))?;
+        gauges(
+            encoder,
+            "fivetuple_table_capacity",
+            "Entries a kernel table can hold.",
+            tables(|t| t.capacity),
+        )?;
+        let attached = snapshot.attached.iter().flat_map(|a| {
+            let modes =
+                Mode::ALL.into_iter().filter(|m| *m != Mode::Xdp || a.hook == Direction::Ingress.name());
+            modes.map(move |mode| {
+                let labels = vec![("point", a.point.as_str()), ("hook", a.hook), ("mode", mode.name())];
+                (labels, u64::from(a.mode == Some(mode)))
+            })
+        });
+        let help = "Whether a direction of a point is watched, by how: 1 at one mode at most, 0 at all where it is not.";
+        gauges(encoder, "fivetuple_attached", help, attached)?;
+        if !snapshot.programs.is_empty() {
+            let runs = snapshot.programs.iter().map(|p| (vec![("program", p.program)], p.runs));
+            counters(encoder, "fivetuple_program_runs", "Runs of a kernel program.", runs)?;
+            let times = snapshot.programs.iter().map(|p| (vec![("program", p.program)], seconds(p.nanos)));
+            counters(encoder, "fivetuple_program_run_seconds", "Processor time of a kernel program.", times)?;
+        }
+        let reload = snapshot.reload;
+        gauges(
+            encoder,
+            "fivetuple_config_last_reload_successful",
+            "Whether the configuration was valid when it was last read.",
+            [(Vec::new(), u64::from(reload.successful))],
+        )?;
+        gauges_f64(
+            encoder,
+            "fivetuple_config_last_reload_success_timestamp_seconds",
+            "When the configuration was last read and valid.",
+            unix_seconds(reload.success_at),
+        )?;
+        let version = vec![("version", env!("CARGO_PKG_VERSION"))];
+        gauges(encoder, "fivetuple_build_info", "The agent's version; always 1.", [(version, 1)])
+    }
+
+    fn process(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        let process = &self.0.process;
+        counters(
+            encoder,
+            "process_cpu_seconds",
+            "Processor time of the agent, user and system together.",
+            [(Vec::new(), process.cpu_seconds)],
+        )?;
+        for (name, help, value) in [
+            (
+                "process_resident_memory_bytes",
+                "Memory of the agent that is in use.",
+                process.resident_bytes as f64,
+            ),
+            ("process_virtual_memory_bytes", "Address space of the agent.", process.virtual_bytes as f64),
+            ("process_threads", "Threads of the agent.", process.threads as f64),
+            ("process_open_fds", "Open file descriptors of the agent.", process.open_fds as f64),
+            ("process_start_time_seconds", "When the agent started.", process.start_time_seconds),
+        ] {
+            gauges_f64(encoder, name, help, value)?;
+        }
+        Ok(())
+    }
+}
+
+fn unix_seconds(at: SystemTime) -> f64 {
+    at.duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
+}
+
+#[cfg(test)]
+#[path = "metrics_tests.rs"]
+mod tests;

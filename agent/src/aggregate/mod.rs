@@ -1,0 +1,32 @@
+//! From what the kernel counted to what is shown. Pure: nothing here asks the kernel for anything.
+//!
+//! [`snapshot`] holds the figures of a moment and [`metrics`] shows them; [`rows`] and [`events`] show single
+//! connections, chosen by a [`filter`].
+
+pub mod events;
+pub mod filter;
+pub mod metrics;
+pub mod rows;
+mod series;
+pub mod snapshot;
+
+/// Names of what the kernel knows by numbers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
+    /// The points.
+    pub points: Vec<String>,
+    /// The services; number 0 has all servers without one of their own.
+    pub services: Vec<String>,
+}
+
+impl Names {
+    /// The point of a number.
+    pub fn point(&self, number: u8) -> String {
+        self.points.get(usize::from(number)).cloned().unwrap_or_default()
+    }
+
+    /// The service of a number.
+    pub fn service(&self, number: u16) -> String {
+        self.services.get(usize::from(number)).cloned().unwrap_or_default()
+    }
+}

@@ -1,0 +1,184 @@
+//! The command line: clap types only. What a flag means is decided in [`crate::config`].
+
+use crate::http::listen::ListenAddress;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Where a daemon listens, and where `flows` looks for one, unless told otherwise.
+pub const DEFAULT_LISTEN: &str = "127.0.0.1:10435";
+
+/// TCP observability for gateway hosts: every connection followed inside the kernel.
+#[derive(Debug, Parser)]
+#[command(name = "fivetuple", version, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch the interfaces and serve what was seen
+    Run(RunArgs),
+    /// Say what this kernel and these interfaces allow, and whether the configuration is valid
+    Check(CheckArgs),
+    /// Show the flow list of a running agent
+    Flows(FlowsArgs),
+}
+
+/// Which configuration, and which interfaces.
+#[derive(Debug, Default, Args)]
+pub struct ConfigArgs {
+    /// Configuration file (YAML); every key is explained in fivetuple.example.yaml
+    #[arg(long = "config.file", value_name = "PATH")]
+    pub config_file: Option<PathBuf>,
+    /// Interface to watch (repeatable); beats the file's list. With neither, every interface that is up
+    /// except loopback
+    #[arg(long = "interface", value_name = "NAME")]
+    pub interfaces: Vec<String>,
+}
+
+/// Flags of `fivetuple run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Check the configuration, say what is wrong with it, and exit
+    #[arg(long = "config.check")]
+    pub config_check: bool,
+    /// Address to serve on (repeatable): 127.0.0.1:10435, [::1]:10435, or :10435 for every address
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = DEFAULT_LISTEN)]
+    pub listen: Vec<ListenAddress>,
+    /// Path of the metrics
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub telemetry_path: String,
+    /// The log.
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Flags of `fivetuple check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// Flags of the log, which goes to standard error.
+#[derive(Debug, Args)]
+pub struct LogArgs {
+    /// Least severe level to log
+    #[arg(long = "log.level", value_enum, default_value_t = LogLevel::Info)]
+    pub level: LogLevel,
+    /// Form of a log line
+    #[arg(long = "log.format", value_enum, default_value_t = LogFormat::Logfmt)]
+    pub format: LogFormat,
+}
+
+/// Severity of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Everything, for the developers
+    Debug,
+    /// What the agent does
+    Info,
+    /// What it does less well than asked
+    Warn,
+    /// What it could not do
+    Error,
+}
+
+/// Form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// key=value pairs
+    Logfmt,
+    /// One JSON object a line
+    Json,
+}
+
+/// Flags of `fivetuple flows`.
+#[derive(Debug, Args)]
+pub struct FlowsArgs {
+    /// Where the agent serves
+    #[arg(long, value_name = "URL", default_value_t = format!("http://{DEFAULT_LISTEN}"))]
+    pub url: String,
+    /// Form of the list
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+    /// What to list.
+    #[command(flatten)]
+    pub filter: FlowFilterArgs,
+}
+
+/// Filters of the flow list; the agent applies them.
+#[derive(Debug, Default, Args)]
+pub struct FlowFilterArgs {
+    /// Only flows of this service
+    #[arg(long, value_name = "NAME")]
+    pub svc: Option<String>,
+    /// Only flows with an end in this network
+    #[arg(long, value_name = "CIDR")]
+    pub address: Option<String>,
+    /// Only flows with this port at an end
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// Only flows that show this anomaly
+    #[arg(long, value_name = "NAME")]
+    pub anomaly: Option<String>,
+    /// At most this many flows
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+}
+
+/// Form of a list on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn clap_finds_no_fault() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn run_takes_the_flags_of_the_family() {
+        let cli = Cli::try_parse_from([
+            "fivetuple",
+            "run",
+            "--config.file=/etc/f.yaml",
+            "--interface=eth0",
+            "--interface=eth1",
+            "--web.listen-address=:9100",
+            "--web.listen-address=[::1]:9100",
+            "--log.level=warn",
+            "--log.format=json",
+        ])
+        .unwrap();
+        let Command::Run(run) = cli.command else { panic!("not run") };
+        assert_eq!(run.config.interfaces, ["eth0", "eth1"]);
+        assert_eq!(run.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [":9100", "[::1]:9100"]);
+        assert_eq!((run.log.level, run.log.format), (LogLevel::Warn, LogFormat::Json));
+    }
+
+    #[test]
+    fn a_bad_flag_is_a_usage_error() {
+        for args in
+            [&["fivetuple", "run", "--web.listen-address=9100"][..], &["fivetuple", "rnu"], &["fivetuple"]]
+        {
+            assert_eq!(Cli::try_parse_from(args).unwrap_err().exit_code(), 2, "{args:?}");
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! `fivetuple flows`: the flow list of a running agent, fetched over HTTP.
+
+use crate::{
+    api::{FlowFilter, FlowList, FlowRow, HalfRow},
+    cli::{FlowsArgs, Output},
+};
+use anyhow::{Context as _, Result, bail};
+use comfy_table::{CellAlignment, Table, presets};
+use std::{io::Write as _, time::Duration};
+
+/// An agent that does not answer within this time is not well.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Fetch and print.
+pub fn flows(args: &FlowsArgs) -> Result<()> {
+    let body = fetch(args)?;
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        Output::Json => writeln!(out, "{body}")?,
+        Output::Table => {
+            let list: FlowList = serde_json::from_str(&body).with_context(|| {
+                format!(
+                    "{} answered something else than a flow list; is it an agent of this version?",
+                    args.url
+                )
+            })?;
+            write!(out, "{}", render(&list))?;
+        }
+    }
+    Ok(())
+}
+
+fn fetch(args: &FlowsArgs) -> Result<String> {
+    let filter = FlowFilter {
+        svc: args.filter.svc.clone(),
+        address: args.filter.address.clone(),
+        port: args.filter.port,
+        anomaly: args.filter.anomaly.clone(),
+        limit: args.filter.limit,
+    };
+    let url = format!("{}/api/v1/flows", args.url.trim_end_matches('/'));
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(TIMEOUT))
+        .http_status_as_error(false)
+        .build()
+        .into();
+    let mut request = agent.get(&url);
+    for (key, value) in parameters(&filter) {
+        request = request.query(key, value);
+    }
+    let mut answer = request.call().with_context(|| {
+        format!("no agent answers at {url}; start one with `fivetuple run`, or name its address with --url")
+    })?;
+    let status = answer.status();
+    // Without a limit of its own ureq stops at 10 MB, which a full table exceeds.
+    let body =
+        answer.body_mut().with_config().limit(u64::MAX).read_to_string().context("the answer broke off")?;
+    if status != 200 {
+        let refusal: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
+        bail!("the agent at {url} refused ({status}): {}", refusal["error"].as_str().unwrap_or(body.trim()));
+    }
+    Ok(body)
+}
+
+/// The filter as query parameters.
+fn parameters(filter: &FlowFilter) -> Vec<(&'static str, String)> {
+    let FlowFilter { svc, address, port, anomaly, limit } = filter;
+    [
+        ("svc", svc.clone()),
+        ("address", address.clone()),
+        ("port", port.map(|p| p.to_string())),
+        ("anomaly", anomaly.clone()),
+        ("limit", limit.map(|l| l.to_string())),
+    ]
+    .into_iter()
+    .filter_map(|(key, value)| Some((key, value?)))
+    .collect()
+}
+
+fn render(list: &FlowList) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header([
+        "POINT",
+        "SVC",
+        "CLIENT",
+        "SERVER",
+        "PHASE",
+        "AGE",
+        "IDLE",
+        "SENT",
+        "ANSWERED",
+        "RTT",
+        "STATE",
+        "ANOMALIES",
+    ]);
+    for index in [5, 6, 7, 8, 9] {
+        if let Some(column) = table.column_mut(index) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    for flow in &list.flows {
+        table.add_row(row(flow));
+    }
+    let more = list.total - list.flows.len().min(list.total);
+    let more = if more > 0 { format!(", {more} more") } else { String::new() };
+    format!("{table}\n{} flows{more}\n", list.flows.len())
+}
+
+fn row(flow: &FlowRow) -> [String; 12] {
+    let client = format!("{}{}", flow.client, if flow.inferred { "?" } else { "" });
+    [
+        flow.point.clone(),
+        flow.svc.clone(),
+        client,
+        flow.server.to_string(),
+        flow.close.clone().unwrap_or_else(|| flow.phase.clone()),
+        seconds(flow.age_seconds),
+        seconds(flow.idle_seconds),
+        flow.from_client.bytes.to_string(),
+        flow.from_server.bytes.to_string(),
+        flow.from_server.rtt_seconds.or(flow.from_client.rtt_seconds).map_or(String::new(), seconds),
+        state(flow),
+        anomalies(flow),
+    ]
+}
+
+/// What is remarkable about the connection as a whole.
+fn state(flow: &FlowRow) -> String {
+    let mut words = Vec::new();
+    if let Some(pending) = &flow.pending {
+        let word = if pending.stalled { "stalled" } else { "waiting" };
+        words.push(format!("{word} {} for {} B", seconds(pending.waiting_seconds), pending.request_bytes));
+    }
+    if let Some(cause) = &flow.reset_cause {
+        words.push(format!("reset: {cause}"));
+    }
+    if let Some(reuse) = &flow.reuse {
+        let gap = reuse.gap_seconds.map_or(String::new(), |gap| format!(" after {}", seconds(gap)));
+        words.push(format!("reuse{gap}: {}", reuse.outcome.as_deref().unwrap_or("open")));
+    }
+    words.join(", ")
+}
+
+/// Counts of both sides, those of the client marked with an arrow to the right.
+fn anomalies(flow: &FlowRow) -> String {
+    let side = |half: &HalfRow, arrow: &str| -> Vec<String> {
+        half.anomalies.iter().map(|(name, n)| format!("{n} {name}{arrow}")).collect()
+    };
+    [side(&flow.from_client, ">"), side(&flow.from_server, "<")].concat().join(", ")
+}
+
+/// A duration in three digits or so.
+fn seconds(s: f64) -> String {
+    match s {
+        s if s < 0.001 => format!("{:.0}us", s * 1e6),
+        s if s < 1.0 => format!("{:.0}ms", s * 1e3),
+        s if s < 100.0 => format!("{s:.1}s"),
+        s if s < 6000.0 => format!("{:.0}m", s / 60.0),
+        s => format!("{:.0}h", s / 3600.0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{EndPoint, Pending};
+
+    #[test]
+    fn a_flow_is_one_line() {
+        let flow = FlowRow {
+            point: "outside".into(),
+            svc: "card".into(),
+            client: EndPoint { address: "192.0.2.1".parse().unwrap(), port: 40000 },
+            server: EndPoint { address: "2001:db8::1".parse().unwrap(), port: 443 },
+            phase: "established".into(),
+            inferred: true,
+            age_seconds: 61.0,
+            idle_seconds: 0.25,
+            pending: Some(Pending { request_bytes: 10_180, waiting_seconds: 7.0, stalled: true }),
+            from_client: HalfRow {
+                bytes: 10_180,
+                anomalies: [("out_of_order".to_owned(), 3)].into(),
+                ..HalfRow::default()
+            },
+            ..FlowRow::default()
+        };
+        let text = render(&FlowList { total: 3, flows: vec![flow] });
+        assert_eq!(text.lines().count(), 3, "{text}");
+        for part in [
+            "192.0.2.1:40000?",
+            "[2001:db8::1]:443",
+            "stalled 7.0s for 10180 B",
+            "3 out_of_order>",
+            "250ms",
+            "1 flows, 2 more",
+        ] {
+            assert!(text.contains(part), "{part} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_becomes_a_parameter() {
+        let filter = FlowFilter { port: Some(443), ..FlowFilter::default() };
+        assert_eq!(parameters(&filter), [("port", "443".to_owned())]);
+    }
+
+    #[test]
+    fn nobody_there_is_a_sentence_with_a_remedy() {
+        // Port 1 of loopback: nothing listens there.
+        let args = FlowsArgs {
+            url: "http://127.0.0.1:1".to_owned(),
+            output: Output::Json,
+            filter: crate::cli::FlowFilterArgs::default(),
+        };
+        let text = format!("{:#}", flows(&args).unwrap_err());
+        assert!(text.contains("http://127.0.0.1:1/api/v1/flows") && text.contains("--url"), "{text}");
+    }
+}

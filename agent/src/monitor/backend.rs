@@ -1,0 +1,127 @@
+//! What the HTTP interface is answered with.
+
+use super::Monitor;
+use crate::{
+    aggregate::{
+        filter::Filter,
+        metrics,
+        snapshot::{Snapshot, Table},
+    },
+    api::{Check, EventFilter, EventList, FlowFilter, FlowList, Refusal},
+    http::Backend,
+    process::Process,
+    source::maps::add,
+    sys,
+};
+use anyhow::{Context as _, Result};
+use std::{cmp::Reverse, time::Duration};
+
+/// The ring is drained ten times a second; this much later something is wrong.
+const DRAINED: Duration = Duration::from_secs(2);
+/// Flows of a list, unless the reader says how many.
+const FLOWS: usize = 1000;
+/// Events of a list, unless the reader says how many.
+const EVENTS: usize = 100;
+
+impl Backend for Monitor {
+    fn metrics(&self) -> Result<String> {
+        metrics::render(self.snapshot()?).context("cannot write the metrics")
+    }
+
+    fn readiness(&self) -> Vec<Check> {
+        let names = self.in_force().names.clone();
+        let mut checks: Vec<Check> = self
+            .hooks()
+            .probe
+            .attached(&names.points)
+            .into_iter()
+            .map(|a| Check {
+                name: format!("{} {}", a.point, a.hook),
+                ok: a.mode.is_some(),
+                detail: a
+                    .mode
+                    .map_or("not attached".to_owned(), |mode| format!("attached by {}", mode.name())),
+            })
+            .collect();
+        let behind = self.records().ring.empty_at.elapsed();
+        checks.push(Check {
+            name: "ring".to_owned(),
+            ok: behind < DRAINED,
+            detail: format!("last seen empty {:.1} s ago", behind.as_secs_f64()),
+        });
+        checks
+    }
+
+    fn flows(&self, asked: &FlowFilter) -> Result<FlowList, Refusal> {
+        let (names, stall) = {
+            let in_force = self.in_force();
+            (in_force.names.clone(), in_force.watch.limits.stall)
+        };
+        let filter = Filter::of_flows(asked, &names).map_err(Refusal::Filter)?;
+        let flows = self.maps.flows().context("cannot read the flow tables");
+        let mut flows = flows.map_err(Refusal::Failed)?;
+        flows.retain(|f| filter.matches(&f.key.end_points(), f.flow.svc, f.anomalies()));
+        flows.sort_by_key(|f| Reverse(f.flow.last_seen()));
+        let now = sys::monotonic();
+        let rows = flows.iter().take(asked.limit.unwrap_or(FLOWS)).map(|f| f.row(&names, now, stall));
+        Ok(FlowList { total: flows.len(), flows: rows.collect() })
+    }
+
+    fn events(&self, asked: &EventFilter) -> Result<EventList, Refusal> {
+        let in_force = self.in_force();
+        let (names, stall) = (&in_force.names, in_force.watch.limits.stall);
+        let filter = Filter::of_events(asked, names).map_err(Refusal::Filter)?;
+        let records = self.records();
+        let events = match asked.id {
+            Some(id) => records.events.find(id, names, stall).into_iter().collect(),
+            None => records.events.list(&filter, asked.limit.unwrap_or(EVENTS), names, stall),
+        };
+        Ok(EventList { events })
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        Monitor::reload(self)
+    }
+}
+
+impl Monitor {
+    /// All figures of this moment.
+    fn snapshot(&self) -> Result<Snapshot> {
+        let (health, ring) = self.health()?;
+        let (names, room, reload) = {
+            let in_force = self.in_force();
+            (in_force.names.clone(), in_force.room as usize, in_force.reload)
+        };
+        let (points, services) = (names.points.len(), names.services.len());
+        let mut totals = self.maps.totals(points, services)?;
+        let (attached, programs) = {
+            let hooks = self.hooks();
+            (hooks.probe.attached(&names.points), hooks.probe.runs())
+        };
+        let records = self.records();
+        // The agent's own figures have room for services that are not there yet.
+        let place = |i: usize| i / services * room + i % services;
+        for (i, to) in totals.iter_mut().enumerate() {
+            add(&mut to.0, &records.own[place(i)].0);
+        }
+        let open = (0..totals.len()).map(|i| records.swept.open.get(place(i)).copied().unwrap_or_default());
+        let services_used = self.maps.service_entries()?;
+        let tables = self.capacities.iter().zip(records.swept.entries.into_iter().chain([services_used]));
+        Ok(Snapshot {
+            totals,
+            open: open.collect(),
+            attached,
+            programs,
+            reload,
+            tables: tables
+                .map(|((name, capacity), entries)| Table { name, entries, capacity: *capacity })
+                .collect(),
+            ring,
+            exemplars: records.events.exemplars().clone(),
+            process: Process::read(),
+            points: names.points,
+            services: names.services,
+            health,
+        })
+    }
+}

@@ -1,0 +1,281 @@
+//! The watch over the interfaces: what is loaded and attached, what was read, what is in force.
+//!
+//! One thread keeps it ([`Monitor::keep`]); any other may ask it ([`backend`]) or change it ([`reload`]).
+
+mod backend;
+mod reload;
+
+use crate::{
+    aggregate::{
+        Names,
+        events::Events,
+        snapshot::{Ring as RingFigures, Totals},
+    },
+    config::{Interface, OTHER_SERVICE, Source, Watch},
+    explain,
+    link::{self, Link},
+    preflight::{self, Hook, Kernel, State, plan},
+    probe::{self, Probe},
+    source::{
+        maps::Maps,
+        ring::Ring,
+        sweep::{self, Sweep},
+    },
+    sys,
+};
+use agent_ebpf::{
+    health::Health,
+    layout::{HealthCounts, MAX_POINTS, maps},
+    record::Record,
+};
+use anyhow::{Result, bail};
+use reload::InForce;
+pub use reload::room;
+use std::{
+    collections::HashMap,
+    sync::{
+        Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant, SystemTime},
+};
+use tracing::{error, info, warn};
+
+/// How often the ring is drained. The programs wake nobody: that would cost a packet more than all the rest.
+const DRAIN: Duration = Duration::from_millis(100);
+/// How often the interfaces are looked at.
+const LOOK: Duration = Duration::from_secs(1);
+/// How often the tables are swept, at most and at least.
+const SWEEP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// A sweep may take this part of the time at most: with large tables it comes less often.
+const SWEEP_SHARE: u32 = 20;
+
+/// Tables that metrics show: those that a sweep counts, and the services'.
+const SHOWN: [(&str, &str); 9] = {
+    let [a, b, c, d, e, f, g, h] = sweep::TABLES;
+    [a, b, c, d, e, f, g, h, (maps::SERVICES, "services")]
+};
+
+/// The watch over the interfaces.
+pub struct Monitor {
+    maps: Maps,
+    /// Names and sizes of the tables that metrics show: those of [`Sweep::entries`], and the services'.
+    capacities: [(&'static str, u64); 9],
+    interfaces: Vec<Interface>,
+    source: Source,
+    hooks: Mutex<Hooks>,
+    records: Mutex<Records>,
+    in_force: RwLock<InForce>,
+}
+
+/// The programs, and on which interface each point is now.
+struct Hooks {
+    probe: Probe,
+    /// Number of the interface of each point, and none where it is gone or could not be watched.
+    indexes: Vec<Option<u32>>,
+}
+
+/// What was read and is kept.
+struct Records {
+    ring: Ring,
+    events: Events,
+    /// The agent's own counts, for each point and for each service there is room for.
+    own: Vec<Totals>,
+    /// The last sweep.
+    swept: Sweep,
+}
+
+impl Monitor {
+    /// Load the programs, set their tables, and attach them to every interface.
+    pub fn start(watch: Watch, source: Source) -> Result<Self> {
+        let links = link::links()?;
+        let kernel = Kernel::read(&links);
+        refuse_failures(&preflight::findings(&kernel, &watch.interfaces, &links))?;
+        if watch.interfaces.len() >= usize::from(MAX_POINTS) {
+            bail!("{} interfaces are too many; watch at most {}", watch.interfaces.len(), MAX_POINTS - 1);
+        }
+        let room = room(watch.services.len());
+        let wants_xdp = |entry: &Interface| {
+            let link = links.iter().find(|l| l.name == entry.name);
+            link.is_some_and(|link| plan(entry.ingress, link).hook == Hook::Xdp)
+        };
+        let xdp = watch.interfaces.iter().any(wants_xdp);
+        let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp)?;
+        let sizes: HashMap<_, _> = probe::capacities(&watch, room).into_iter().collect();
+        let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
+        let points = watch.interfaces.iter().map(|i| i.point.clone()).collect();
+        let mut in_force = InForce::new(Names { points, services: vec![OTHER_SERVICE.to_owned()] }, room);
+        in_force.apply(&watch, &maps)?;
+        let interfaces = watch.interfaces;
+        let own = vec![Totals::default(); interfaces.len() * room as usize];
+        let monitor = Self {
+            maps,
+            capacities,
+            source,
+            hooks: Mutex::new(Hooks { probe, indexes: vec![None; interfaces.len()] }),
+            records: Mutex::new(Records {
+                ring: Ring::new(ring),
+                events: Events::default(),
+                own,
+                swept: Sweep::default(),
+            }),
+            in_force: RwLock::new(in_force),
+            interfaces,
+        };
+        for point in 0..monitor.interfaces.len() {
+            monitor.settle_point(&mut monitor.hooks(), point, &links)?;
+        }
+        Ok(monitor)
+    }
+
+    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off.
+    pub fn keep(&self, stop: &AtomicBool) {
+        let (mut sweep_at, mut look_at) = (Instant::now(), Instant::now() + LOOK);
+        while !stop.load(Ordering::Relaxed) {
+            self.drain(u64::MAX);
+            if Instant::now() >= sweep_at {
+                let began = Instant::now();
+                if let Err(e) = self.sweep() {
+                    error!(error = %e, "cannot sweep the tables; old flows stay until this works");
+                }
+                let limits = &self.in_force().watch.limits;
+                let shortest = limits.handshake_timeout.min(limits.flow_idle_timeout).min(limits.stall);
+                let pause = (shortest / 4).clamp(SWEEP.0, SWEEP.1).max(began.elapsed() * SWEEP_SHARE);
+                sweep_at = Instant::now() + pause;
+            }
+            if Instant::now() >= look_at {
+                self.look();
+                look_at = Instant::now() + LOOK;
+            }
+            thread::park_timeout(DRAIN);
+        }
+        let mut hooks = self.hooks();
+        for point in 0..self.interfaces.len() {
+            hooks.probe.detach(point);
+        }
+        info!("every program is detached");
+    }
+
+    /// Take records off the ring, until the agent has received `enough`; how many it has received, and how many of
+    /// those made no sense.
+    fn drain(&self, enough: u64) -> (u64, u64) {
+        let (now, clock) = (SystemTime::now(), sys::monotonic());
+        let Records { ring, events, .. } = &mut *self.records();
+        ring.drain(enough, |record| events.push(record, now, clock));
+        (ring.received, ring.malformed)
+    }
+
+    /// Self-counters, and what came of exactly those records that they count.
+    fn health(&self) -> Result<(Vec<[HealthCounts; 2]>, RingFigures)> {
+        let mut tries = 8;
+        loop {
+            let health = self.maps.health(self.interfaces.len())?;
+            let [submitted, lost] = [Health::RingSubmitted, Health::RingLost].map(|what| sum(&health, what));
+            let (received, malformed) = self.drain(submitted - lost);
+            tries -= 1;
+            // A record is on the ring before it is counted: another look is needed only where an earlier drain
+            // was faster than the count, or where another processor is still writing.
+            if received == submitted - lost || tries == 0 {
+                return Ok((health, RingFigures { submitted, received, lost, malformed }));
+            }
+        }
+    }
+
+    fn sweep(&self) -> std::io::Result<()> {
+        let limits = self.in_force().watch.limits.clone();
+        let room = self.in_force().room as usize;
+        let records = &mut *self.records();
+        let (now, clock) = (SystemTime::now(), sys::monotonic());
+        records.swept = sweep::sweep(&self.maps, &mut records.own, room, &limits, clock)?;
+        for end in records.swept.ended.drain(..) {
+            records.events.push(&Record::End(end), now, clock);
+        }
+        Ok(())
+    }
+
+    /// Notice interfaces that went, came, or came anew.
+    fn look(&self) {
+        let links = match link::links() {
+            Ok(links) => links,
+            Err(e) => {
+                warn!(error = explain::text(&e), "cannot look at the interfaces");
+                return;
+            }
+        };
+        let mut hooks = self.hooks();
+        for (point, entry) in self.interfaces.iter().enumerate() {
+            if let Err(e) = self.settle_point(&mut hooks, point, &links) {
+                error!(
+                    point = entry.point,
+                    interface = entry.name,
+                    error = explain::text(&e),
+                    "cannot watch"
+                );
+            }
+        }
+    }
+
+    /// Watch a point's interface if it is there and not watched yet, wholly; let go of one that is gone.
+    fn settle_point(&self, hooks: &mut Hooks, point: usize, links: &[Link]) -> Result<()> {
+        let entry = &self.interfaces[point];
+        let link = links.iter().find(|l| l.name == entry.name);
+        let (old, new) = (hooks.indexes[point], link.map(|l| l.index));
+        if old == new {
+            return link.map_or(Ok(()), |link| hooks.probe.restore(point, link));
+        }
+        if old.is_some() {
+            warn!(
+                point = entry.point,
+                interface = entry.name,
+                "the interface is gone; it is watched again when it is back"
+            );
+            hooks.probe.detach(point);
+        }
+        hooks.indexes[point] = None;
+        self.maps.set_point(point as u8, old, new)?;
+        if let Some(link) = link {
+            hooks.probe.attach(point, entry, link)?;
+            hooks.indexes[point] = new;
+        }
+        Ok(())
+    }
+
+    fn hooks(&self) -> MutexGuard<'_, Hooks> {
+        self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn records(&self) -> MutexGuard<'_, Records> {
+        self.records.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_force(&self) -> RwLockReadGuard<'_, InForce> {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn in_force_mut(&self) -> RwLockWriteGuard<'_, InForce> {
+        self.in_force.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A self-counter of all points and both directions.
+fn sum(health: &[[HealthCounts; 2]], what: Health) -> u64 {
+    health.iter().flatten().map(|counts| counts[what as usize]).sum()
+}
+
+/// Log what is less than it should be, and end where it is too little.
+fn refuse_failures(findings: &[preflight::Finding]) -> Result<()> {
+    let mut failures = 0;
+    for finding in findings {
+        let text = format!("{}: {}", finding.subject, finding.text);
+        match finding.state {
+            State::Ok => {}
+            State::Warn => warn!(remedy = finding.remedy, "{text}"),
+            State::Fail => {
+                failures += 1;
+                error!(remedy = finding.remedy, "{text}");
+            }
+        }
+    }
+    if failures > 0 { bail!("cannot start, for the reasons above ({failures})") } else { Ok(()) }
+}

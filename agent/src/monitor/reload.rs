@@ -1,0 +1,142 @@
+//! What is in force, and how a new configuration takes its place.
+
+use super::Monitor;
+use crate::{
+    aggregate::{Names, snapshot::Reload},
+    config::{Service, Watch},
+    explain,
+    source::maps::Maps,
+};
+use anyhow::{Result, bail};
+use std::time::SystemTime;
+use tracing::{error, info, warn};
+
+/// Services that the totals have room for at least, so that a reload may add some.
+const LEAST_ROOM: u32 = 16;
+
+/// Room for the services of a configuration, for `other`, and for as many that a reload adds.
+pub fn room(services: usize) -> u32 {
+    LEAST_ROOM.max(2 * (services as u32 + 1))
+}
+
+/// The settings in force.
+#[derive(Debug)]
+pub struct InForce {
+    /// The configuration.
+    pub watch: Watch,
+    /// Names of points and services, by their numbers.
+    pub names: Names,
+    /// Services that the totals have room for.
+    pub room: u32,
+    /// How the last reading of the configuration went.
+    pub reload: Reload,
+}
+
+impl InForce {
+    /// Nothing is configured yet.
+    pub fn new(names: Names, room: u32) -> Self {
+        Self { watch: Watch::default(), names, room, reload: Reload::default() }
+    }
+
+    /// Put a configuration in force, as far as that can be done while the programs run.
+    pub fn apply(&mut self, watch: &Watch, maps: &Maps) -> Result<()> {
+        let names = self.number(&watch.services)?;
+        let number =
+            |service: &Service| names.services.iter().position(|n| *n == service.name).unwrap_or(0) as u16;
+        maps.set_limits(&watch.limits)?;
+        maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
+        self.names = names;
+        self.watch = watch.clone();
+        self.reload = Reload { successful: true, success_at: SystemTime::now() };
+        Ok(())
+    }
+
+    /// Names with the new services behind the old. A service that is no more keeps its number and its series:
+    /// its open connections still count there.
+    fn number(&self, services: &[Service]) -> Result<Names> {
+        let mut names = self.names.clone();
+        for service in services {
+            if !names.services.contains(&service.name) {
+                names.services.push(service.name.clone());
+            }
+        }
+        if names.services.len() > self.room as usize {
+            bail!(
+                "{} services, with those that were there before, are more than the running agent has room for ({}); restart it",
+                names.services.len(),
+                self.room
+            );
+        }
+        Ok(names)
+    }
+}
+
+impl Monitor {
+    /// Read the configuration again. What is wrong with it is in the log and in the answer, and the old one stays.
+    pub fn reload(&self) -> Result<(), String> {
+        let done = self.source.load().map_err(anyhow::Error::from).and_then(|watch| {
+            let mut in_force = self.in_force_mut();
+            let fixed = fixed_parts(&in_force.watch, &watch);
+            in_force.apply(&watch, &self.maps)?;
+            Ok(fixed)
+        });
+        match done {
+            Ok(fixed) => {
+                info!("the configuration is read again");
+                for part in fixed {
+                    warn!(
+                        "{part} changed in the configuration: that takes effect when the agent is restarted"
+                    );
+                }
+                Ok(())
+            }
+            Err(e) => {
+                self.in_force_mut().reload.successful = false;
+                let text = explain::text(&e);
+                error!(error = text, "the configuration is wrong; the old one stays in force");
+                Err(text)
+            }
+        }
+    }
+}
+
+/// What differs and cannot be changed while the programs run.
+fn fixed_parts(old: &Watch, new: &Watch) -> Vec<&'static str> {
+    let parts = [("interfaces", old.interfaces != new.interfaces), ("tables", old.tables != new.tables)];
+    parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Tables;
+
+    fn service(name: &str) -> Service {
+        Service { name: name.to_owned(), prefixes: Vec::new(), ports: Vec::new() }
+    }
+
+    #[test]
+    fn a_service_keeps_its_number() {
+        let mut in_force = InForce::new(Names { points: vec![], services: vec!["other".into()] }, 4);
+        in_force.names = in_force.number(&[service("a"), service("b")]).unwrap();
+        assert_eq!(in_force.names.services, ["other", "a", "b"]);
+        in_force.names = in_force.number(&[service("b"), service("c")]).unwrap();
+        assert_eq!(in_force.names.services, ["other", "a", "b", "c"]);
+        let text = in_force.number(&[service("d")]).unwrap_err().to_string();
+        assert!(text.contains("room for (4); restart"), "{text}");
+    }
+
+    #[test]
+    fn there_is_room_to_add_services() {
+        assert_eq!(room(0), 16);
+        assert_eq!(room(20), 42);
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_named() {
+        let old = Watch::default();
+        let new = Watch { tables: Tables { flows: 1024, ..Tables::default() }, ..Watch::default() };
+        assert_eq!(fixed_parts(&old, &new), ["tables"]);
+        assert!(fixed_parts(&old, &old).is_empty());
+    }
+}

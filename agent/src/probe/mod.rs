@@ -1,0 +1,213 @@
+//! The kernel programs: load, attach, detach. Only this module names aya's programs.
+
+mod attach;
+mod object;
+
+use crate::{
+    aggregate::snapshot::{Attached, Mode, ProgramRun},
+    config::Watch,
+    explain,
+    source::{maps::Maps, services},
+    sys::program,
+};
+use agent_ebpf::{
+    label::Direction,
+    layout::{CONFIG, Config, TC_EGRESS, TC_INGRESS, XDP_INGRESS, maps as names},
+};
+use anyhow::{Context as _, Result, anyhow, bail};
+use attach::Hold;
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{MapData, RingBuf},
+    programs::{Program, ProgramError},
+};
+use std::{borrow::Cow, io, os::fd::AsFd as _};
+
+/// Before Linux 5.11 map memory counts against this limit of the process.
+const CGROUP_MEMORY: (u32, u32) = (5, 11);
+/// Entries of the services' table at least, so that a reload finds room.
+const SERVICE_ENTRIES: u32 = 4096;
+
+/// The loaded programs, and where they hang.
+pub struct Probe {
+    ebpf: Ebpf,
+    /// Why the XDP program is not loaded, if it is not.
+    no_xdp: Option<String>,
+    mounts: Vec<Mount>,
+}
+
+/// One program on one interface; it comes off when this is dropped.
+struct Mount {
+    point: usize,
+    direction: Direction,
+    mode: Mode,
+    _hold: Hold,
+}
+
+impl Probe {
+    /// Load the programs with tables for `watch` and room for `room` services, without attaching them; the one for
+    /// XDP only where it is wanted, as the kernel takes its time to verify each.
+    pub fn load(
+        watch: &Watch,
+        room: u32,
+        kernel: (u32, u32),
+        xdp: bool,
+    ) -> Result<(Self, Maps, RingBuf<MapData>)> {
+        if kernel < CGROUP_MEMORY {
+            // Where this is refused the tables may still fit; if not, making them says so.
+            let _ = nix::sys::resource::setrlimit(
+                nix::sys::resource::Resource::RLIMIT_MEMLOCK,
+                nix::sys::resource::RLIM_INFINITY,
+                nix::sys::resource::RLIM_INFINITY,
+            );
+        }
+        let mut ebpf = open(watch, room, true)?;
+        let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
+        if xdp && let Err(whole) = load_program(&mut ebpf, XDP_INGRESS) {
+            // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
+            ebpf = open(watch, room, false)?;
+            if load_program(&mut ebpf, XDP_INGRESS).is_err() {
+                no_xdp = Some(format!("the kernel refuses the XDP program: {}", explain::text(&whole)));
+            }
+        }
+        for name in [TC_INGRESS, TC_EGRESS] {
+            load_program(&mut ebpf, name)
+                .with_context(|| format!("the kernel refuses the program {name}"))?;
+        }
+        let (maps, ring) = Maps::take(&mut ebpf, room)?;
+        Ok((Self { ebpf, no_xdp, mounts: Vec::new() }, maps, ring))
+    }
+
+    /// Why the XDP program is not loaded, if it is not.
+    pub fn no_xdp(&self) -> Option<&str> {
+        self.no_xdp.as_deref()
+    }
+
+    /// Take the programs off a point.
+    pub fn detach(&mut self, point: usize) {
+        self.mounts.retain(|mount| mount.point != point);
+    }
+
+    /// Where the programs hang, for each of the named points and both directions.
+    pub fn attached(&self, points: &[String]) -> Vec<Attached> {
+        let mode = |point, direction| {
+            self.mounts.iter().find(|m| m.point == point && m.direction == direction).map(|m| m.mode)
+        };
+        let both = |(i, name): (usize, &String)| {
+            Direction::ALL.iter().map(move |direction| (i, name.clone(), *direction)).collect::<Vec<_>>()
+        };
+        points
+            .iter()
+            .enumerate()
+            .flat_map(both)
+            .map(|(i, point, direction)| Attached { point, hook: direction.name(), mode: mode(i, direction) })
+            .collect()
+    }
+
+    /// What the programs cost; empty unless the kernel keeps count.
+    pub fn runs(&self) -> Vec<ProgramRun> {
+        let counted = std::fs::read_to_string("/proc/sys/kernel/bpf_stats_enabled");
+        if counted.is_ok_and(|text| text.trim() == "0") {
+            return Vec::new();
+        }
+        let run = |name: &'static str| {
+            let fd = self.ebpf.program(name)?.fd().ok()?;
+            let info = program::program_info(fd.as_fd()).ok()?;
+            Some(ProgramRun { program: name, runs: info.run_count, nanos: info.run_time_ns })
+        };
+        [XDP_INGRESS, TC_INGRESS, TC_EGRESS].into_iter().filter_map(run).collect()
+    }
+}
+
+fn open(watch: &Watch, room: u32, frags: bool) -> Result<Ebpf> {
+    let points = watch.interfaces.len() as u32;
+    let config = Config { points, services: room, test_clock: 0, xdp_frags: frags.into() };
+    let object: Cow<'_, [u8]> = if frags { object::OBJECT.into() } else { object::without_frags().into() };
+    let mut loader = EbpfLoader::new();
+    loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
+    for (map, entries) in capacities(watch, room) {
+        loader.map_max_entries(map, entries);
+    }
+    loader.load(&object).map_err(|e| explain_load(anyhow!(e)))
+}
+
+/// Entries of every table that depends on the configuration (bytes, for the ring).
+pub fn capacities(watch: &Watch, room: u32) -> Vec<(&'static str, u32)> {
+    let tables = &watch.tables;
+    let points = watch.interfaces.len() as u32;
+    let entries = services::entries(watch.services.iter().map(|service| (0, service))).len() as u32;
+    vec![
+        (names::FLOWS4, tables.flows),
+        (names::FLOWS6, tables.flows / 4),
+        (names::HALF_OPEN4, tables.half_open),
+        (names::HALF_OPEN6, tables.half_open / 4),
+        (names::CLOSED4, tables.closed),
+        (names::CLOSED6, tables.closed / 4),
+        (names::SCORES4, tables.flows / 8),
+        (names::SCORES6, tables.flows / 32),
+        (names::SERVICES, SERVICE_ENTRIES.max(2 * entries)),
+        (names::TOTALS, 2 * points * room),
+        (names::HEALTH, 2 * (points + 1)),
+        (names::EVENTS, tables.ring_bytes),
+    ]
+}
+
+fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {
+    let done = match ebpf.program_mut(name) {
+        Some(Program::Xdp(program)) => program.load(),
+        Some(Program::SchedClassifier(program)) => program.load(),
+        _ => bail!("the kernel object has no program {name}; rebuild the agent"),
+    };
+    done.map_err(|e| match e {
+        ProgramError::LoadError { io_error, verifier_log } => {
+            let error = anyhow!(io_error);
+            match last_word(&verifier_log.to_string()) {
+                // Without CAP_PERFMON the verifier is stricter; it calls such a user "!root".
+                Some(word) if word.contains("!root") => {
+                    error.context(format!("the kernel's verifier says: {word}; give the agent CAP_PERFMON"))
+                }
+                Some(word) => error.context(format!("the kernel's verifier says: {word}")),
+                None => explain_load(error),
+            }
+        }
+        other => explain_load(anyhow!(other)),
+    })
+}
+
+/// What the verifier objects to: the last line that is neither its path nor its statistics.
+fn last_word(log: &str) -> Option<String> {
+    let statistics = ["processed ", "verification time ", "stack depth ", "peak_states "];
+    let lines = log.lines().map(str::trim);
+    let word = lines.rev().find(|l| !l.is_empty() && !statistics.iter().any(|s| l.starts_with(s)))?;
+    Some(word.to_owned())
+}
+
+/// What an operator can do about a load that failed.
+fn explain_load(error: anyhow::Error) -> anyhow::Error {
+    let remedy = match errno(&error) {
+        Some(libc::EPERM) => "give the agent CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or run it as root",
+        Some(libc::ENOMEM) => {
+            "make the tables smaller (tables: in the configuration), or raise the memory limit"
+        }
+        Some(libc::E2BIG | libc::EINVAL) => "`fivetuple check` says whether this kernel is new enough",
+        _ => "`fivetuple check` says what this kernel allows",
+    };
+    error.context(format!("cannot load the kernel programs and their tables; {remedy}"))
+}
+
+/// The first error number in a chain of errors.
+fn errno(error: &anyhow::Error) -> Option<i32> {
+    error.chain().find_map(|e| e.downcast_ref::<io::Error>()?.raw_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_verifier_s_objection_is_found_behind_its_path() {
+        let log = "0: (bf) r6 = r1\ninvalid access to packet\nverification time 9 usec\nstack depth 424+0\nprocessed 7 insns\n";
+        assert_eq!(last_word(log).as_deref(), Some("invalid access to packet"));
+        assert_eq!(last_word("processed 7 insns"), None);
+    }
+}

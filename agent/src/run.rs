@@ -1,0 +1,101 @@
+//! The life of the daemon: start, serve, reload, end.
+
+use crate::{cli::RunArgs, config::Settings, explain, http, log, monitor::Monitor};
+use anyhow::{Context as _, Result};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    task::spawn_blocking,
+};
+use tracing::{error, info, warn};
+
+/// `fivetuple run`: until SIGTERM or SIGINT; false where the agent could not do its work.
+pub fn main(args: &RunArgs) -> Result<bool> {
+    let settings = Settings::resolve(args)?;
+    if args.config_check {
+        let watch = &settings.watch;
+        println!(
+            "the configuration is valid: {} points, {} services",
+            watch.interfaces.len(),
+            watch.services.len()
+        );
+        return Ok(true);
+    }
+    log::init(&args.log);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let done = runtime.block_on(async { run(settings, asked_to_end()?).await });
+    // From here on the log is where an operator looks.
+    if let Err(e) = &done {
+        error!("{}", explain::text(e));
+    }
+    Ok(done.is_ok())
+}
+
+/// Watch and serve until `shutdown`; every program is off its interface when this returns.
+pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Result<()> {
+    // Before anything is attached: a port in use is the likeliest mistake.
+    let mut listeners = Vec::new();
+    for address in &settings.listen {
+        listeners.push(address.bind().await?);
+    }
+    info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    let monitor = Arc::new(Monitor::start(settings.watch, settings.source)?);
+    let stop = Arc::new(AtomicBool::new(false));
+    let keeper = {
+        let (monitor, stop) = (monitor.clone(), stop.clone());
+        std::thread::Builder::new().name("keeper".to_owned()).spawn(move || monitor.keep(&stop))?
+    };
+    announce(&listeners, &settings.telemetry_path);
+    let (end, ended) = watch::channel(false);
+    let server = tokio::spawn(http::serve(listeners, settings.telemetry_path, monitor.clone(), ended));
+    let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            _ = reloads.recv() => {
+                let monitor = monitor.clone();
+                // What is wrong is in the log.
+                let _ = spawn_blocking(move || monitor.reload()).await;
+            }
+        }
+    }
+    info!("ending");
+    stop.store(true, Ordering::Relaxed);
+    keeper.thread().unpark();
+    let kept = keeper.join();
+    let _ = end.send(true);
+    server.await.context("the HTTP server failed")?;
+    kept.map_err(|_| {
+        anyhow::anyhow!("the thread that reads the kernel's tables failed; the lines above say why")
+    })
+}
+
+/// SIGTERM or SIGINT.
+fn asked_to_end() -> Result<impl Future<Output = ()>> {
+    let mut term = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut int = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    })
+}
+
+fn announce(listeners: &[TcpListener], telemetry_path: &str) {
+    for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
+        info!(%address, telemetry_path, "serving");
+        if !address.ip().is_loopback() {
+            warn!(%address, "anyone who reaches this address can read the flow list: it names peers' addresses; keep it behind a firewall");
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The kernel's tables, as the daemon reads and sets them.
+
+use super::services;
+use crate::{
+    aggregate::{rows::Sight, rows::nanos, snapshot::Totals},
+    config::{Limits, Service},
+    sys::map::{self, BPF_F_LOCK},
+};
+use agent_ebpf::{
+    counter::COUNTERS,
+    flow::{Flow, FlowKey, FlowKey4, FlowKey6},
+    health::Health,
+    label::Direction,
+    layout::{HealthCounts, Point, ServiceKey, health_index, maps as names, totals_index},
+    observe::Settings,
+    scoreboard::{Counts, Scoreboard},
+};
+use anyhow::{Context as _, Result, anyhow, bail};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, PerCpuArray, RingBuf},
+};
+use bytemuck::{Pod, Zeroable};
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::{AsFd as _, BorrowedFd},
+};
+
+/// A family's key of a flow.
+pub trait Key: Pod + Eq + std::hash::Hash {
+    /// The key of either family.
+    fn any(self) -> FlowKey;
+}
+
+impl Key for FlowKey4 {
+    fn any(self) -> FlowKey {
+        FlowKey::V4(self)
+    }
+}
+
+impl Key for FlowKey6 {
+    fn any(self) -> FlowKey {
+        FlowKey::V6(self)
+    }
+}
+
+/// The tables of one family.
+#[derive(Debug)]
+pub struct Family {
+    /// Established flows.
+    pub flows: MapData,
+    /// Flows that are not seen to be conversations yet.
+    pub half_open: MapData,
+    /// Closed five-tuples.
+    pub closed: MapData,
+    /// Scoreboards.
+    pub scores: MapData,
+}
+
+/// All tables.
+pub struct Maps {
+    /// IPv4.
+    pub v4: Family,
+    /// IPv6.
+    pub v6: Family,
+    services: MapData,
+    points: MapData,
+    settings: MapData,
+    totals: PerCpuArray<MapData, [u64; COUNTERS]>,
+    health: PerCpuArray<MapData, HealthCounts>,
+    /// Services that the totals have room for.
+    room: u32,
+}
+
+/// An entry of the services' table, as the kernel keys it.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Prefixed {
+    prefix_len: u32,
+    key: ServiceKey,
+}
+
+impl Maps {
+    /// Take the maps out of a loaded object.
+    pub fn take(ebpf: &mut Ebpf, room: u32) -> Result<(Self, RingBuf<MapData>)> {
+        let mut take = |name: &str| -> Result<MapData> {
+            match ebpf.take_map(name) {
+                Some(
+                    Map::Array(data)
+                    | Map::HashMap(data)
+                    | Map::LruHashMap(data)
+                    | Map::LpmTrie(data)
+                    | Map::PerCpuArray(data)
+                    | Map::RingBuf(data),
+                ) => Ok(data),
+                other => bail!("the kernel object has no fit map {name} ({other:?}); rebuild the agent"),
+            }
+        };
+        let v4 = Family {
+            flows: take(names::FLOWS4)?,
+            half_open: take(names::HALF_OPEN4)?,
+            closed: take(names::CLOSED4)?,
+            scores: take(names::SCORES4)?,
+        };
+        let v6 = Family {
+            flows: take(names::FLOWS6)?,
+            half_open: take(names::HALF_OPEN6)?,
+            closed: take(names::CLOSED6)?,
+            scores: take(names::SCORES6)?,
+        };
+        let per_cpu = |name| anyhow!("the kernel object's map {name} has another shape; rebuild the agent");
+        let maps = Self {
+            v4,
+            v6,
+            services: take(names::SERVICES)?,
+            points: take(names::POINTS)?,
+            settings: take(names::SETTINGS)?,
+            totals: PerCpuArray::try_from(Map::PerCpuArray(take(names::TOTALS)?))
+                .map_err(|_| per_cpu(names::TOTALS))?,
+            health: PerCpuArray::try_from(Map::PerCpuArray(take(names::HEALTH)?))
+                .map_err(|_| per_cpu(names::HEALTH))?,
+            room,
+        };
+        let ring = RingBuf::try_from(Map::RingBuf(take(names::EVENTS)?))?;
+        Ok((maps, ring))
+    }
+
+    /// Tell the programs the limits.
+    pub fn set_limits(&self, limits: &Limits) -> Result<()> {
+        let settings = Settings { idle: nanos(limits.idle), time_wait: nanos(limits.time_wait) };
+        map::update(fd(&self.settings), &0u32, &settings, 0).context("cannot set the limits")
+    }
+
+    /// Tell the programs which interface is point `number`; `None` where the point has none now.
+    pub fn set_point(&self, number: u8, old: Option<u32>, new: Option<u32>) -> Result<()> {
+        let set = |index: u32, point: Point| map::update(fd(&self.points), &(index & 0xffff), &point, 0);
+        if let Some(index) = old {
+            set(index, Point::default()).context("cannot forget an interface")?;
+        }
+        if let Some(index) = new {
+            set(index, Point { ifindex: index, point: number.into() }).context("cannot set an interface")?;
+        }
+        Ok(())
+    }
+
+    /// Tell the programs the services, given with their numbers: what is new first, then what is no more.
+    pub fn set_services<'a>(&self, wanted: impl IntoIterator<Item = (u16, &'a Service)>) -> Result<()> {
+        let wanted: HashMap<_, _> = services::entries(wanted)
+            .into_iter()
+            .map(|e| (bytes(&Prefixed { prefix_len: e.prefix_len, key: e.key }), e))
+            .collect();
+        for entry in wanted.values() {
+            let key = Prefixed { prefix_len: entry.prefix_len, key: entry.key };
+            map::update(fd(&self.services), &key, &u32::from(entry.svc), 0)
+                .context("cannot set the services: the kernel's table is full; list fewer ports and prefixes, or restart the agent, which makes a table that is large enough")?;
+        }
+        let mut stale = self.service_keys()?;
+        stale.retain(|key| !wanted.contains_key(&bytes(key)));
+        stale
+            .iter()
+            .try_for_each(|key| map::delete(fd(&self.services), key))
+            .context("cannot forget a service")
+    }
+
+    fn service_keys(&self) -> io::Result<Vec<Prefixed>> {
+        let mut keys = Vec::new();
+        map::walk_keys(fd(&self.services), |key: &Prefixed| keys.push(*key))?;
+        Ok(keys)
+    }
+
+    /// Entries that make the services.
+    pub fn service_entries(&self) -> io::Result<u64> {
+        self.service_keys().map(|keys| keys.len() as u64)
+    }
+
+    /// Counters of every point and of the first `services` services, all processors and both directions together.
+    pub fn totals(&self, points: usize, services: usize) -> Result<Vec<Totals>> {
+        let mut out = Vec::with_capacity(points * services);
+        for point in 0..points {
+            for svc in 0..services {
+                let mut sum = Totals::default();
+                for direction in Direction::ALL {
+                    let index = totals_index(self.room, point as u8, svc as u16, *direction);
+                    for values in self.totals.get(&index, 0).context("cannot read the totals")?.iter() {
+                        add(&mut sum.0, values);
+                    }
+                }
+                out.push(sum);
+            }
+        }
+        Ok(out)
+    }
+
+    /// Self-counters of every point, and of the place behind them; all processors together.
+    pub fn health(&self, points: usize) -> Result<Vec<[HealthCounts; 2]>> {
+        let read = |point: usize, direction| -> Result<HealthCounts> {
+            let each = self.health.get(&health_index(point as u32, direction), 0)?;
+            let mut sum = [0; Health::COUNT];
+            for values in each.iter() {
+                add(&mut sum, values);
+            }
+            Ok(sum)
+        };
+        (0..=points).map(|p| Ok([read(p, Direction::Ingress)?, read(p, Direction::Egress)?])).collect()
+    }
+
+    /// Every flow that has begun.
+    pub fn flows(&self) -> io::Result<Vec<Sight>> {
+        let mut out = Vec::new();
+        self.v4.flows::<FlowKey4>(&mut out)?;
+        self.v6.flows::<FlowKey6>(&mut out)?;
+        Ok(out)
+    }
+}
+
+impl Family {
+    fn flows<K: Key>(&self, out: &mut Vec<Sight>) -> io::Result<()> {
+        let mut counts: HashMap<K, [Counts; 2]> = HashMap::new();
+        map::for_each(fd(&self.scores), 0, |key: &K, score: &Scoreboard| {
+            counts.insert(*key, [score.half[0].counts, score.half[1].counts]);
+        })?;
+        for table in [&self.flows, &self.half_open] {
+            map::for_each(fd(table), BPF_F_LOCK, |key: &K, flow: &Flow| {
+                if flow.has(Flow::USED) && !flow.has(Flow::MOVED) {
+                    let counts = if flow.has(Flow::SCORED) { counts.get(key).copied() } else { None };
+                    out.push(Sight { key: key.any(), flow: *flow, counts: counts.unwrap_or_default() });
+                }
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Add counters to counters.
+pub fn add(to: &mut [u64], from: &[u64]) {
+    for (to, from) in to.iter_mut().zip(from) {
+        *to += from;
+    }
+}
+
+/// The descriptor of a map.
+pub fn fd(map: &MapData) -> BorrowedFd<'_> {
+    map.fd().as_fd()
+}
+
+fn bytes(key: &Prefixed) -> [u8; 24] {
+    bytemuck::cast(*key)
+}

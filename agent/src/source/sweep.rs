@@ -1,0 +1,280 @@
+//! The sweep: ends what fell silent, lets go of what has ended, and counts what is open.
+//!
+//! A connection that ends with a packet is counted by the programs; one that just falls silent is counted here,
+//! by the same rules and in the same places.
+
+use super::maps::{Family, Key, Maps, fd};
+use crate::{
+    aggregate::{
+        rows::{is_open, nanos},
+        snapshot::{OpenFlows, Totals},
+    },
+    config::Limits,
+    sys::map::{self, BPF_F_LOCK, BPF_NOEXIST},
+};
+use agent_ebpf::{
+    anomaly::{Anomaly, Outcome, reuse},
+    close::{closer, end, how_ended},
+    flow::{Closed, Flow, FlowKey4, FlowKey6},
+    label::Side,
+    layout::maps as names,
+    phase::Phase,
+    record::{EndRecord, Head, Tag},
+    scoreboard::Scoreboard,
+    time::Nanos,
+    traffic::{Close, Traffic},
+};
+use std::{io, time::Duration};
+
+/// How long an ended flow stays, so that the segments that were still on their way find it.
+const LINGER: Duration = Duration::from_secs(1);
+/// How much longer than its window a closed five-tuple stays.
+const CLOSED_MARGIN: Duration = Duration::from_secs(10);
+
+/// The tables whose entries a sweep counts, in its order: map, and name in the metrics.
+pub const TABLES: [(&str, &str); 8] = [
+    (names::FLOWS4, "flows4"),
+    (names::HALF_OPEN4, "half_open4"),
+    (names::CLOSED4, "closed4"),
+    (names::SCORES4, "scores4"),
+    (names::FLOWS6, "flows6"),
+    (names::HALF_OPEN6, "half_open6"),
+    (names::CLOSED6, "closed6"),
+    (names::SCORES6, "scores6"),
+];
+
+/// What a sweep found and did.
+#[derive(Debug, Default)]
+pub struct Sweep {
+    /// Open flows of each point and service.
+    pub open: Vec<OpenFlows>,
+    /// Entries of each of [`TABLES`].
+    pub entries: [u64; 8],
+    /// Connections that ended by silence.
+    pub ended: Vec<EndRecord>,
+}
+
+/// What is to be done with a flow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Keep,
+    /// It has been counted already.
+    Drop,
+    /// Nothing more will be heard of it.
+    End(Close),
+}
+
+fn fate(flow: &Flow, half_open: bool, now: Nanos, limits: &Limits) -> Fate {
+    let silence = now.since(flow.last_seen());
+    if !flow.has(Flow::USED) {
+        return Fate::Keep;
+    }
+    if flow.has(Flow::ENDED) {
+        return if silence > nanos(LINGER) { Fate::Drop } else { Fate::Keep };
+    }
+    let passing = half_open || flow.phase < Phase::Established as u8 || flow.first_fin != 0;
+    let limit = match passing {
+        // Frozen on its way to a table that had no room for it: followed no longer.
+        _ if flow.has(Flow::MOVED) => LINGER,
+        true => limits.handshake_timeout,
+        false => limits.flow_idle_timeout,
+    };
+    if silence > nanos(limit) { Fate::End(how_ended(flow)) } else { Fate::Keep }
+}
+
+/// Sweep all tables. `own` are the agent's own counts, for each point and service (`services` of them to a point).
+pub fn sweep(
+    maps: &Maps,
+    own: &mut [Totals],
+    services: usize,
+    limits: &Limits,
+    now: Nanos,
+) -> io::Result<Sweep> {
+    let mut pass = Pass { own, services, limits, now, out: Sweep { open: Vec::new(), ..Sweep::default() } };
+    pass.out.open = vec![OpenFlows::default(); pass.own.len()];
+    pass.family::<FlowKey4>(&maps.v4, 0)?;
+    pass.family::<FlowKey6>(&maps.v6, 4)?;
+    Ok(pass.out)
+}
+
+struct Pass<'a> {
+    own: &'a mut [Totals],
+    services: usize,
+    limits: &'a Limits,
+    now: Nanos,
+    out: Sweep,
+}
+
+impl Pass<'_> {
+    fn family<K: Key>(&mut self, family: &Family, first: usize) -> io::Result<()> {
+        let mut scores = Vec::new();
+        for (i, half_open) in [(0, false), (1, true)] {
+            let table = fd(if half_open { &family.half_open } else { &family.flows });
+            let (mut drop, mut silent, mut entries) = (Vec::new(), Vec::new(), 0);
+            map::for_each(table, BPF_F_LOCK, |key: &K, flow: &Flow| {
+                entries += 1;
+                match fate(flow, half_open, self.now, self.limits) {
+                    Fate::Keep => self.open(*key, flow),
+                    Fate::Drop => drop.push(*key),
+                    Fate::End(_) => silent.push(*key),
+                }
+            })?;
+            self.out.entries[first + i] = entries - drop.len() as u64;
+            map::delete_all(table, &drop)?;
+            scores.extend_from_slice(&drop);
+            for key in silent {
+                if self.silent(family, key, half_open)? {
+                    self.out.entries[first + i] -= 1;
+                    scores.push(key);
+                }
+            }
+        }
+        map::delete_all(fd(&family.scores), &scores)?;
+        map::for_each(fd(&family.scores), 0, |_: &K, _: &Scoreboard| self.out.entries[first + 3] += 1)?;
+        self.closed::<K>(family, first + 2)
+    }
+
+    fn open<K: Key>(&mut self, key: K, flow: &Flow) {
+        let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
+        if let Some(count) = self.out.open.get_mut(at).filter(|_| is_open(flow) && !flow.has(Flow::MOVED)) {
+            count.open += 1;
+            count.stalled += u64::from(flow.stalled(self.now, nanos(self.limits.stall)));
+        }
+    }
+
+    /// Take a silent flow out of its table and count its end, unless a packet came meanwhile.
+    fn silent<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
+        let table = fd(if half_open { &family.half_open } else { &family.flows });
+        let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
+        let close = match fate(&flow, half_open, self.now, self.limits) {
+            Fate::End(close) => close,
+            Fate::Drop => return Ok(true),
+            Fate::Keep => {
+                // Whoever made a new entry in this instant has the newer state.
+                let _ = map::update(table, &key, &flow, BPF_NOEXIST);
+                return Ok(false);
+            }
+        };
+        let moved = flow.has(Flow::MOVED) && map::read::<K, Flow>(fd(&family.flows), &key)?.is_some();
+        if moved {
+            return Ok(true);
+        }
+        let unanswered = end(&mut flow, close);
+        self.count(key, &flow, close, unanswered);
+        if flow.closed() {
+            map::update(fd(&family.closed), &key, &Closed::of(&flow), 0)?;
+        }
+        let score =
+            map::read_unlocked::<K, Scoreboard>(fd(&family.scores), &key)?.filter(|_| flow.has(Flow::SCORED));
+        let counts = score.map_or_else(Default::default, |s| [s.half[0].counts, s.half[1].counts]);
+        self.out.ended.push(EndRecord { head: head(key, &flow, self.now), counts, flow });
+        Ok(true)
+    }
+
+    /// Count an end as `agent_ebpf::pipeline` counts one.
+    fn count<K: Key>(&mut self, key: K, flow: &Flow, close: Close, unanswered: u32) {
+        let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
+        let Some(totals) = self.own.get_mut(at) else { return };
+        totals.0[Traffic::Closed.place(closer(close), close as usize)] += 1;
+        if unanswered > 0 {
+            totals.0[Anomaly::UnansweredRequest.place(Side::Client, 0)] += 1;
+        }
+        let holder = flow.holder.checked_sub(1).and_then(reuse::Holder::from_code);
+        if let Some(holder) = holder.filter(|_| flow.outcome == 0) {
+            // The SYN was never answered, and not repeated either.
+            totals.0[Anomaly::Reuse.place(Side::Client, reuse::sub(holder, Outcome::Ignored))] += 1;
+        }
+    }
+
+    /// Let go of five-tuples whose TIME-WAIT is over.
+    fn closed<K: Key>(&mut self, family: &Family, entry: usize) -> io::Result<()> {
+        let limit = nanos(self.limits.time_wait + CLOSED_MARGIN);
+        let (mut over, mut entries) = (Vec::new(), 0);
+        map::for_each(fd(&family.closed), 0, |key: &K, closed: &Closed| {
+            entries += 1;
+            if self.now.since(closed.at) > limit {
+                over.push(*key);
+            }
+        })?;
+        map::delete_all(fd(&family.closed), &over)?;
+        self.out.entries[entry] = entries - over.len() as u64;
+        Ok(())
+    }
+}
+
+/// Whom an end is about.
+fn head<K: Key>(key: K, flow: &Flow, now: Nanos) -> Head {
+    let key = key.any();
+    let ends = key.end_points();
+    let client = usize::from(flow.client & 1);
+    Head {
+        tag: Tag::End as u32,
+        vlans: key.vlans(),
+        at: now,
+        client: ends[client].0,
+        server: ends[1 - client].0,
+        client_port: ends[client].1,
+        server_port: ends[1 - client].1,
+        svc: flow.svc,
+        point: key.point(),
+        direction: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_ebpf::half::Half;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    fn flow(phase: Phase, bits: u16) -> Flow {
+        let half = Half { last_seen: Nanos(100 * SECOND), ..Half::default() };
+        Flow { phase: phase as u8, bits: Flow::USED | bits, half: [half, Half::default()], ..Flow::default() }
+    }
+
+    #[test]
+    fn silence_ends_what_is_open_and_drops_what_has_ended() {
+        let limits = Limits::default();
+        let at =
+            |seconds: u64, f: &Flow, half_open| fate(f, half_open, Nanos((100 + seconds) * SECOND), &limits);
+        let syn = flow(Phase::SynSent, 0);
+        assert_eq!(
+            (at(75, &syn, true), at(76, &syn, true)),
+            (Fate::Keep, Fate::End(Close::HandshakeSilence))
+        );
+        let established = flow(Phase::Established, Flow::CONFIRMED);
+        assert_eq!(at(3600, &established, false), Fate::Keep);
+        assert_eq!(at(3601, &established, false), Fate::End(Close::Silence));
+        let closing = Flow { first_fin: 1, ..flow(Phase::Closing, 0) };
+        assert_eq!(at(76, &closing, false), Fate::End(Close::HalfFinClient));
+        let ended = flow(Phase::Closed, Flow::ENDED);
+        assert_eq!((at(1, &ended, false), at(2, &ended, false)), (Fate::Keep, Fate::Drop));
+        assert_eq!(at(2, &flow(Phase::Established, Flow::MOVED), true), Fate::End(Close::Silence));
+        assert_eq!(at(9999, &Flow::default(), true), Fate::Keep, "made in this instant");
+    }
+
+    #[test]
+    fn an_end_by_silence_is_counted_where_the_programs_count_ends() {
+        let mut own = vec![Totals::default(); 4];
+        let mut pass = Pass {
+            own: &mut own,
+            services: 2,
+            limits: &Limits::default(),
+            now: Nanos(0),
+            out: Sweep::default(),
+        };
+        let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };
+        let flow = Flow { svc: 1, holder: reuse::Holder::Open as u8 + 1, ..Flow::default() };
+        pass.count(key, &flow, Close::HandshakeSilence, 7);
+        let counted: Vec<usize> = (0..own[3].0.len()).filter(|i| own[3].0[*i] == 1).collect();
+        let mut want = [
+            Anomaly::UnansweredRequest.place(Side::Client, 0),
+            Anomaly::Reuse.place(Side::Client, reuse::sub(reuse::Holder::Open, Outcome::Ignored)),
+            Traffic::Closed.place(Side::Client, Close::HandshakeSilence as usize),
+        ];
+        want.sort_unstable();
+        assert_eq!(counted, want);
+        assert_eq!(own[0], Totals::default());
+    }
+}

@@ -1,0 +1,195 @@
+//! Entries of a map, one by one and in batches.
+
+use super::bpf;
+use bytemuck::{Pod, Zeroable};
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+const BPF_MAP_LOOKUP_ELEM: i32 = 1;
+const BPF_MAP_UPDATE_ELEM: i32 = 2;
+const BPF_MAP_DELETE_ELEM: i32 = 3;
+const BPF_MAP_GET_NEXT_KEY: i32 = 4;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: i32 = 21;
+const BPF_MAP_LOOKUP_BATCH: i32 = 24;
+const BPF_MAP_DELETE_BATCH: i32 = 27;
+/// Entries of a batch: beyond this, larger ones gain nothing (measured at a million entries).
+const BATCH: usize = 4096;
+
+/// Make the entry only where there is none.
+pub const BPF_NOEXIST: u64 = 1;
+/// Copy each value under its spin lock, for maps that have one.
+pub const BPF_F_LOCK: u64 = 4;
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Element {
+    map_fd: u32,
+    reserved: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+impl Element {
+    fn new<K>(map: BorrowedFd<'_>, key: &K, value: u64, flags: u64) -> Self {
+        Self { map_fd: map.as_raw_fd() as u32, reserved: 0, key: &raw const *key as u64, value, flags }
+    }
+}
+
+/// Set an entry of a map.
+pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V, flags: u64) -> io::Result<()> {
+    bpf(BPF_MAP_UPDATE_ELEM, &mut Element::new(map, key, &raw const *value as u64, flags)).map(drop)
+}
+
+/// Delete an entry of a map, if it is there.
+pub fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
+    absent(bpf(BPF_MAP_DELETE_ELEM, &mut Element::new(map, key, 0, 0))).map(drop)
+}
+
+/// Read an entry of a map under its lock.
+pub fn read<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    read_with(map, key, BPF_F_LOCK)
+}
+
+/// Read an entry of a map that has no lock.
+pub fn read_unlocked<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    read_with(map, key, 0)
+}
+
+fn read_with<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, flags: u64) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let found = absent(bpf(BPF_MAP_LOOKUP_ELEM, &mut Element::new(map, key, &raw mut value as u64, flags)))?;
+    Ok(found.then_some(value))
+}
+
+/// Visit every key of a map, one by one: for small maps, and those that have no batches.
+pub fn walk_keys<K: Pod>(map: BorrowedFd<'_>, mut visit: impl FnMut(&K)) -> io::Result<()> {
+    let mut key: Option<K> = None;
+    loop {
+        let mut next = K::zeroed();
+        let mut element = Element {
+            map_fd: map.as_raw_fd() as u32,
+            reserved: 0,
+            key: key.as_ref().map_or(0, |key| &raw const *key as u64),
+            value: &raw mut next as u64,
+            flags: 0,
+        };
+        if !absent(bpf(BPF_MAP_GET_NEXT_KEY, &mut element))? {
+            return Ok(());
+        }
+        visit(&next);
+        key = Some(next);
+    }
+}
+
+/// Take an entry out of a hash map: its value is the last that the programs left in it.
+pub fn take<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let mut element = Element::new(map, key, &raw mut value as u64, BPF_F_LOCK);
+    match absent(bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut element)) {
+        Ok(found) => Ok(found.then_some(value)),
+        // Hash maps have no such command before Linux 5.14: a packet in between is lost to the flow, not to the totals.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | ENOTSUPP)) => {
+            let value = read(map, key)?;
+            delete(map, key)?;
+            Ok(value)
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// The kernel's own "not supported", which it does not hide from bpf(2).
+const ENOTSUPP: i32 = 524;
+
+/// Whether the entry was there.
+fn absent(done: io::Result<i32>) -> io::Result<bool> {
+    match done {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(e) => Err(e),
+    }
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Visit every entry of a hash map. Entries that come or go meanwhile may be visited or not; those that stay
+/// are, once.
+pub fn for_each<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    elem_flags: u64,
+    mut visit: impl FnMut(&K, &V),
+) -> io::Result<()> {
+    let mut size = BATCH;
+    let (mut keys, mut values) = (vec![K::zeroed(); size], vec![V::zeroed(); size]);
+    // Where to go on: the kernel's own, at most a key long.
+    let (mut here, mut next) = (vec![0u8; size_of::<K>().max(8)], vec![0u8; size_of::<K>().max(8)]);
+    let mut first = true;
+    loop {
+        let mut batch = Batch {
+            in_batch: if first { 0 } else { here.as_ptr() as u64 },
+            out_batch: next.as_mut_ptr() as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: size as u32,
+            map_fd: map.as_raw_fd() as u32,
+            elem_flags,
+            flags: 0,
+        };
+        let done = bpf(BPF_MAP_LOOKUP_BATCH, &mut batch);
+        let end = match &done {
+            Ok(_) => false,
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => true,
+            // One bucket holds more than the batch.
+            Err(e) if e.raw_os_error() == Some(libc::ENOSPC) && size < 1 << 24 => {
+                size *= 2;
+                keys.resize(size, K::zeroed());
+                values.resize(size, V::zeroed());
+                continue;
+            }
+            Err(_) => return done.map(drop),
+        };
+        for (key, value) in keys.iter().zip(&values).take(batch.count as usize) {
+            visit(key, value);
+        }
+        if end {
+            return Ok(());
+        }
+        std::mem::swap(&mut here, &mut next);
+        first = false;
+    }
+}
+
+/// Delete entries of a hash map; those that are gone already are passed over.
+pub fn delete_all<K: Pod>(map: BorrowedFd<'_>, keys: &[K]) -> io::Result<()> {
+    let mut rest = keys;
+    while !rest.is_empty() {
+        let mut batch = Batch {
+            keys: rest.as_ptr() as u64,
+            count: rest.len() as u32,
+            map_fd: map.as_raw_fd() as u32,
+            ..Batch::zeroed()
+        };
+        match bpf(BPF_MAP_DELETE_BATCH, &mut batch) {
+            Ok(_) => return Ok(()),
+            // The kernel stops there and says how many it deleted before.
+            Err(e) if e.raw_os_error() == Some(libc::ENOENT) => {
+                rest = rest.get(batch.count as usize + 1..).unwrap_or_default();
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,109 @@
+//! Programs, and what the kernel can do with them.
+
+use super::{bpf, owned};
+use bytemuck::{Pod, Zeroable};
+use std::{
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
+};
+
+const BPF_MAP_CREATE: i32 = 0;
+const BPF_PROG_GET_FD_BY_ID: i32 = 13;
+const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+const BPF_PROG_QUERY: i32 = 16;
+const BPF_MAP_TYPE_RINGBUF: u32 = 27;
+const BPF_TCX_INGRESS: u32 = 46;
+
+/// Make a ring buffer and drop it again: the newest thing the agent cannot do without (Linux 5.8).
+pub fn try_ring_buffer() -> io::Result<()> {
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct MapCreate {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        map_flags: u32,
+    }
+    let mut attribute =
+        MapCreate { map_type: BPF_MAP_TYPE_RINGBUF, max_entries: 4096, ..MapCreate::zeroed() };
+    bpf(BPF_MAP_CREATE, &mut attribute).map(|fd| drop(owned(fd)))
+}
+
+/// Whether the kernel has tcx links (Linux 6.6), asked at the ingress of interface `index`.
+pub fn has_tcx(index: u32) -> io::Result<bool> {
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct ProgQuery {
+        target: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        prog_ids: u64,
+        count: u32,
+        reserved: u32,
+    }
+    let mut attribute = ProgQuery { target: index, attach_type: BPF_TCX_INGRESS, ..ProgQuery::zeroed() };
+    match bpf(BPF_PROG_QUERY, &mut attribute) {
+        Ok(_) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(false),
+        // Known, but nothing was ever attached there.
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(true),
+        Err(e) => Err(e),
+    }
+}
+
+/// What the kernel tells of a program.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProgramInfo {
+    /// Its name, at most 15 bytes.
+    pub name: String,
+    /// Nanoseconds it has run; counted only while `kernel.bpf_stats_enabled` is 1.
+    pub run_time_ns: u64,
+    /// How often it has run; counted as the time is.
+    pub run_count: u64,
+}
+
+/// What the kernel tells of the program behind `fd`.
+pub fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
+    /// The start of `struct bpf_prog_info`, up to what is read here; older kernels leave the end at zero.
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct Info {
+        head: [u64; 8],
+        name: [u8; 16],
+        middle: [u64; 14],
+        run_time_ns: u64,
+        run_count: u64,
+    }
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct InfoByFd {
+        fd: u32,
+        len: u32,
+        info: u64,
+    }
+    let mut info = Info::zeroed();
+    let mut attribute =
+        InfoByFd { fd: fd.as_raw_fd() as u32, len: size_of::<Info>() as u32, info: &raw mut info as u64 };
+    bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    let name = info.name.split(|b| *b == 0).next().unwrap_or_default();
+    Ok(ProgramInfo {
+        name: String::from_utf8_lossy(name).into_owned(),
+        run_time_ns: info.run_time_ns,
+        run_count: info.run_count,
+    })
+}
+
+/// The name of program `id`, where this user may know it (the kernel asks for CAP_SYS_ADMIN).
+pub fn program_name(id: u32) -> io::Result<String> {
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct ById {
+        id: u32,
+        next_id: u32,
+        open_flags: u32,
+    }
+    let fd = owned(bpf(BPF_PROG_GET_FD_BY_ID, &mut ById { id, ..ById::zeroed() })?);
+    program_info(fd.as_fd()).map(|info| info.name)
+}

@@ -1,0 +1,136 @@
+//! The kernel's tables, read and swept as the daemon does it: real maps, filled by hand. Needs the rights to make them.
+
+use agent::{
+    aggregate::snapshot::Totals,
+    config::{Limits, Service, Watch, file},
+    probe::Probe,
+    source::{
+        maps::{Maps, fd},
+        sweep::{self, Sweep},
+    },
+    sys::{self, map},
+};
+use agent_ebpf::{
+    anomaly::Anomaly,
+    flow::{Closed, Flow, FlowKey4, FlowKey6},
+    half::Half,
+    label::Side,
+    phase::Phase,
+    scoreboard::Scoreboard,
+    time::Nanos,
+    traffic::{Close, Traffic},
+    wire::Addr,
+};
+
+const ROOM: u32 = 4;
+const SECOND: u64 = 1_000_000_000;
+
+/// Tables for two points, and the programs whose tables they are.
+fn tables() -> (Probe, Maps) {
+    let text = "interfaces: [{name: a}, {name: b}]\ntables: {flows: 8192, half_open: 1024, closed: 1024}";
+    let file = file::parse(text).unwrap();
+    let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
+    let (probe, maps, _ring) = Probe::load(&watch, ROOM, (u32::MAX, 0), false)
+        .unwrap_or_else(|e| panic!("{e:#}: run this as root (cargo xtask test does)"));
+    (probe, maps)
+}
+
+fn key4(port: u16) -> FlowKey4 {
+    let [low, high] = [Addr::v4([192, 0, 2, 1]), Addr::v4([192, 0, 2, 9])].map(|a| a.0[3]);
+    FlowKey4 { low, high, ports: 443 << 16 | u32::from(port), scope: 1 << 24 }
+}
+
+/// A flow of the service 2, last seen so many seconds ago.
+fn flow(now: Nanos, seconds_ago: u64, phase: Phase, bits: u16) -> Flow {
+    let last_seen = Nanos(now.0 - seconds_ago * SECOND);
+    let half = Half { last_seen, bits: Half::SEEN, ..Half::default() };
+    Flow {
+        phase: phase as u8,
+        bits: Flow::USED | bits,
+        svc: 2,
+        half: [half, Half::default()],
+        ..Flow::default()
+    }
+}
+
+fn put<K: bytemuck::Pod, V: bytemuck::Pod>(map: &aya::maps::MapData, key: K, value: V) {
+    map::update(fd(map), &key, &value, 0).unwrap();
+}
+
+fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
+    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now).unwrap()
+}
+
+#[test]
+fn every_flow_is_read_once_whatever_the_size_of_the_table() {
+    let (_probe, maps) = tables();
+    let now = sys::monotonic();
+    for port in 1..=6000 {
+        put(&maps.v4.flows, key4(port), flow(now, 0, Phase::Established, Flow::CONFIRMED));
+    }
+    let mut score = Scoreboard::default();
+    score.half[0].counts.gaps = 3;
+    put(&maps.v4.scores, key4(7), score);
+    put(&maps.v4.flows, key4(7), flow(now, 0, Phase::Established, Flow::CONFIRMED | Flow::SCORED));
+    let six = FlowKey6 { ports: 5, ..FlowKey6::default() };
+    put(&maps.v6.half_open, six, flow(now, 0, Phase::SynSent, 0));
+    put(&maps.v4.half_open, key4(9000), flow(now, 0, Phase::SynSent, Flow::MOVED));
+    let flows = maps.flows().unwrap();
+    assert_eq!(flows.len(), 6001, "the frozen one stands in the other table");
+    let mut ports: Vec<u16> = flows.iter().map(|f| f.key.end_points()[1].1).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    assert_eq!(ports.len(), 6000, "port 5 stands for IPv4 and IPv6");
+    let wrong: Vec<_> = flows.iter().filter(|f| f.anomalies().has(Anomaly::Gap)).collect();
+    assert_eq!(wrong.len(), 1);
+    assert_eq!(wrong[0].counts[0].gaps, 3);
+}
+
+#[test]
+fn a_sweep_ends_the_silent_drops_the_ended_and_counts_the_open() {
+    let (_probe, maps) = tables();
+    let now = sys::monotonic().max(Nanos(7200 * SECOND));
+    let mut own = vec![Totals::default(); 2 * ROOM as usize];
+    put(&maps.v4.flows, key4(1), flow(now, 10, Phase::Established, Flow::CONFIRMED));
+    put(&maps.v4.flows, key4(2), flow(now, 4000, Phase::Established, Flow::CONFIRMED | Flow::SCORED));
+    put(&maps.v4.scores, key4(2), Scoreboard::default());
+    put(&maps.v4.flows, key4(3), flow(now, 10, Phase::Closed, Flow::ENDED));
+    put(&maps.v4.half_open, key4(4), flow(now, 100, Phase::SynSent, 0));
+    put(&maps.v4.half_open, key4(5), flow(now, 1, Phase::SynSent, 0));
+    // Frozen: its twin stands in the flow table, or nowhere.
+    put(&maps.v4.half_open, key4(1), flow(now, 10, Phase::Established, Flow::MOVED));
+    put(&maps.v4.half_open, key4(6), flow(now, 10, Phase::Established, Flow::MOVED));
+    put(&maps.v4.closed, key4(8), Closed { at: Nanos(now.0 - 100 * SECOND), ..Closed::default() });
+    put(&maps.v4.closed, key4(9), Closed { at: now, ..Closed::default() });
+    let swept = run(&maps, &mut own, now);
+    assert_eq!(swept.entries, [1, 1, 1, 0, 0, 0, 0, 0]);
+    assert_eq!(swept.open[ROOM as usize + 2].open, 2);
+    let mut ended: Vec<_> = swept.ended.iter().map(|e| (e.head.server_port, e.flow.close - 1)).collect();
+    ended.sort_unstable();
+    let (silence, handshake) = (Close::Silence as u8, Close::HandshakeSilence as u8);
+    assert_eq!(ended, [(2, silence), (4, handshake), (6, silence)]);
+    let totals = &own[ROOM as usize + 2].0;
+    assert_eq!(totals[Traffic::Closed.place(Side::Client, Close::Silence as usize)], 2);
+    assert_eq!(totals[Traffic::Closed.place(Side::Client, Close::HandshakeSilence as usize)], 1);
+    assert_eq!(totals.iter().sum::<u64>(), 3);
+    assert_eq!(run(&maps, &mut own, now).ended.len(), 0, "an end is counted once");
+}
+
+#[test]
+fn services_are_replaced_entry_by_entry() {
+    let (_probe, maps) = tables();
+    let service = |prefix: &str, ports| Service {
+        name: "x".to_owned(),
+        prefixes: vec![prefix.parse().unwrap()],
+        ports,
+    };
+    let wide = service("192.0.2.0/24", vec![8000..=8009]);
+    maps.set_services([(1, &wide)]).unwrap();
+    assert_eq!(maps.service_entries().unwrap(), 10);
+    let narrow = service("192.0.2.0/24", vec![8009..=8010]);
+    let six = service("2001:db8::/32", Vec::new());
+    maps.set_services([(1, &narrow), (2, &six)]).unwrap();
+    assert_eq!(maps.service_entries().unwrap(), 3);
+    maps.set_services([]).unwrap();
+    assert_eq!(maps.service_entries().unwrap(), 0);
+}
