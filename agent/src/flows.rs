@@ -102,9 +102,7 @@ fn render(list: &FlowList) -> String {
     for flow in &list.flows {
         table.add_row(row(flow));
     }
-    let more = list.total - list.flows.len().min(list.total);
-    let more = if more > 0 { format!(", {more} more") } else { String::new() };
-    format!("{table}\n{} flows{more}\n", list.flows.len())
+    format!("{table}\n{} of {} flows\n", list.flows.len(), list.total)
 }
 
 fn row(flow: &FlowRow) -> [String; 12] {
@@ -193,7 +191,7 @@ mod tests {
             "stalled 7.0s for 10180 B",
             "3 out_of_order>",
             "250ms",
-            "1 flows, 2 more",
+            "1 of 3 flows",
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }

@@ -79,7 +79,7 @@ pub struct Limits {
     pub idle: Duration,
     /// Age at which a request without an answer is `stalled`.
     pub stall: Duration,
-    /// Silence after which a connection that was never accepted is given up.
+    /// Silence after which a connection that is being opened, or closed, is given up.
     pub handshake_timeout: Duration,
     /// Silence after which an open connection is forgotten.
     pub flow_idle_timeout: Duration,
