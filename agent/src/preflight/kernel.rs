@@ -9,8 +9,6 @@ use std::{io, path::Path};
 const OLDEST: (u32, u32) = (5, 10);
 /// Kernels that count map memory in the control group, not against RLIMIT_MEMLOCK.
 const CGROUP_MEMORY: (u32, u32) = (5, 11);
-/// Kernels that load the programs without CAP_PERFMON.
-const WITHOUT_PERFMON: (u32, u32) = (6, 1);
 /// Map memory that the default tables take, in bytes, with room for larger ones.
 const MEMLOCK_WANTED: u64 = 512 << 20;
 
@@ -80,7 +78,7 @@ impl Kernel {
         }
     }
 
-    /// Names of the capabilities that are needed on this kernel and missing.
+    /// Names of the capabilities that are needed and missing.
     pub fn missing_capabilities(&self) -> Vec<&'static str> {
         let has = |bit: u32| self.capabilities >> bit & 1 == 1;
         let mut missing = Vec::new();
@@ -90,7 +88,8 @@ impl Kernel {
         if !has(CAP_NET_ADMIN) {
             missing.push("CAP_NET_ADMIN");
         }
-        if self.version() < WITHOUT_PERFMON && !has(CAP_PERFMON) && !has(CAP_SYS_ADMIN) {
+        // Without it the verifier forbids the pointer arithmetic that the programs need (5.10 to 6.18 alike).
+        if !has(CAP_PERFMON) && !has(CAP_SYS_ADMIN) {
             missing.push("CAP_PERFMON");
         }
         missing
@@ -192,12 +191,12 @@ mod tests {
     }
 
     #[test]
-    fn perfmon_is_needed_only_before_6_1() {
+    fn three_capabilities_are_enough() {
         let two = 1 << CAP_BPF | 1 << CAP_NET_ADMIN;
-        assert_eq!(kernel("5.10.0-26-amd64", two).missing_capabilities(), ["CAP_PERFMON"]);
-        assert!(kernel("6.1.0", two).missing_capabilities().is_empty());
+        assert_eq!(kernel("6.18.1", two).missing_capabilities(), ["CAP_PERFMON"]);
+        assert!(kernel("6.18.1", two | 1 << CAP_PERFMON).missing_capabilities().is_empty());
         assert!(kernel("5.10.0", 1 << CAP_SYS_ADMIN | 1 << CAP_NET_ADMIN).missing_capabilities().is_empty());
-        assert_eq!(kernel("6.18.1", 0).missing_capabilities(), ["CAP_BPF", "CAP_NET_ADMIN"]);
+        assert_eq!(kernel("6.18.1", 0).missing_capabilities(), ["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]);
     }
 
     #[test]
