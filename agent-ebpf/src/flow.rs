@@ -206,6 +206,10 @@ const _: () = assert!(core::mem::offset_of!(Flow, half) == 64);
 const _: () = assert!(core::mem::offset_of!(Flow, lock) == 0 && core::mem::offset_of!(Flow, phase) == 4);
 const _: () = assert!(core::mem::offset_of!(Flow, opened) == 8);
 
+/// A flow in words. They are copied and blanked one by one: as a call of `memcpy` or `memset`, which the compiler would
+/// make of it, kernels before 6.8 refuse it under a lock, and the verifier walks through it byte by byte.
+const WORDS: usize = size_of::<Flow>() / 8;
+
 impl Flow {
     /// Something was observed.
     pub const USED: u16 = 1;
@@ -237,14 +241,26 @@ impl Flow {
     #[inline(always)]
     pub unsafe fn copy_to(&self, to: *mut Self) {
         let from: *const Self = self;
-        // SAFETY: both are flows, laid out as asserted below: the lock, four bytes, then whole words.
+        // SAFETY: both are flows, laid out as asserted above: the lock, four bytes, then whole words.
         unsafe {
             to.cast::<u32>().write(0);
             to.cast::<u32>().add(1).write(from.cast::<u32>().add(1).read());
-            to.cast::<u64>()
-                .add(1)
-                .cast::<[u64; 31]>()
-                .write(from.cast::<u64>().add(1).cast::<[u64; 31]>().read());
+            for i in 1..WORDS {
+                to.cast::<u64>().add(i).write(from.cast::<u64>().add(i).read_volatile());
+            }
+        }
+    }
+
+    /// Blanks all but the lock. Without its bit the scoreboard counts as blank, too.
+    #[inline(always)]
+    pub fn wipe(&mut self) {
+        let flow: *mut Self = self;
+        // SAFETY: as for `copy_to`; all zeroes are a blank flow.
+        unsafe {
+            flow.cast::<u32>().add(1).write(0);
+            for i in 1..WORDS {
+                flow.cast::<u64>().add(i).write_volatile(0);
+            }
         }
     }
 
@@ -303,15 +319,15 @@ pub struct Closed {
     /// Initial sequence numbers, by which a late copy of an old SYN is known.
     pub isn: [SeqNum; 2],
     /// Which half holds TIME-WAIT, plus 1; 0 for none (reset), 3 for both (simultaneous close).
-    pub holder: u8,
+    pub holder: u32,
     /// Explicit padding, always 0.
-    pub reserved: [u8; 7],
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<Closed>() == 32);
 
 impl Closed {
     /// [`Closed::holder`] when both ends hold TIME-WAIT.
-    pub const BOTH: u8 = 3;
+    pub const BOTH: u32 = 3;
 
     /// What to remember of `flow`.
     #[inline(always)]
@@ -323,9 +339,9 @@ impl Closed {
         } else if a.crossed() && b.crossed() {
             Self::BOTH
         } else {
-            flow.first_fin
+            flow.first_fin as u32
         };
-        Self { at: flow.closed_at, next: [a.next, b.next], isn: [a.isn, b.isn], holder, reserved: [0; 7] }
+        Self { at: flow.closed_at, next: [a.next, b.next], isn: [a.isn, b.isn], holder, reserved: 0 }
     }
 }
 

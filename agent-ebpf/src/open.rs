@@ -4,11 +4,11 @@ use crate::{
     anomaly::reuse::{Holder, Outcome},
     facts::{Facts, RetransKind, Verdict},
     flow::{Closed, Flow},
-    half::{Half, Path},
+    half::Half,
     observe::Sighting,
     phase::Phase,
     seq::SeqNum,
-    time::{Nanos, Stamp},
+    time::Nanos,
     traffic::Opened,
     wire::Segment,
 };
@@ -101,7 +101,7 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting) {
         // The contender's SYN passed earlier: open with it, then observe the SYN-ACK.
         let client = flow.has(Flow::CONTENDER_HIGH) as usize;
         let (isn, syn_at, was) = (flow.contender, flow.syn_at, flow.half[client]);
-        wipe(flow);
+        flow.wipe();
         flow.tag = at.tag;
         flow.client = client as u8;
         flow.bits = Flow::USED;
@@ -112,7 +112,7 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting) {
         (half.isn, half.next, half.last_seen, half.ttl) = (isn, isn.plus(1), syn_at, was.ttl);
         half.bits = Half::SEEN | Half::SYN | was.bits & Half::OUT;
     } else {
-        wipe(flow);
+        flow.wipe();
         open(flow, s, at);
         if !was_open {
             reuse(flow, &prior, s.seq, at);
@@ -124,35 +124,6 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting) {
         flow.holder = Holder::Open as u8 + 1;
         flow.prior_next = prior.next;
     }
-}
-
-/// Blanks all but the lock, which is the kernel's to touch. Without its bit the scoreboard counts as blank, too.
-#[inline(always)]
-fn wipe(flow: &mut Flow) {
-    flow.phase = 0;
-    flow.client = 0;
-    flow.bits = 0;
-    flow.opened = Nanos(0);
-    flow.syn_at = Nanos(0);
-    flow.closed_at = Nanos(0);
-    flow.gap = 0;
-    flow.contender = SeqNum(0);
-    flow.prior_next = [SeqNum(0); 2];
-    flow.svc = 0;
-    flow.holder = 0;
-    flow.outcome = 0;
-    flow.close = 0;
-    flow.first_fin = 0;
-    flow.cause = 0;
-    flow.exchanges = 0;
-    flow.request_bytes = 0;
-    flow.half = [Half::default(); 2];
-    flow.path = [Path::default(); 2];
-    flow.request_at = Stamp(0);
-    flow.first_byte_us = 0;
-    flow.handshake_us = 0;
-    flow.synack_us = 0;
-    flow.answered = 0;
 }
 
 /// Whether a reused five-tuple's SYN is answered with this segment, and how.

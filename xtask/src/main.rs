@@ -9,6 +9,7 @@ mod privilege;
 mod readme;
 mod run;
 mod setup;
+mod tables;
 mod test;
 mod tidy;
 

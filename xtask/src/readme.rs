@@ -7,6 +7,8 @@ use std::{fs, io, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::tables;
+
 /// One generated part of the README.
 pub struct Section {
     /// The name in its markers.
@@ -16,7 +18,12 @@ pub struct Section {
 }
 
 /// Every generated section. Each must have its place in the README.
-pub const SECTIONS: &[Section] = &[];
+pub const SECTIONS: &[Section] = &[
+    Section { name: "anomalies", text: tables::anomalies },
+    Section { name: "traffic", text: tables::traffic },
+    Section { name: "labels", text: tables::labels },
+    Section { name: "health", text: tables::health },
+];
 
 /// Is every section what its generator says? With `fix`, makes it so.
 pub fn check(root: &Path, fix: bool) -> Result<()> {
