@@ -46,8 +46,9 @@ use tracing::{error, info, warn};
 const DRAIN: Duration = Duration::from_millis(100);
 /// How often the interfaces are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the tables are swept, at most and at least.
-const SWEEP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(5));
+/// How often the tables are swept, at most and at least. Flows that have ended stay until then: on a gateway with
+/// thousands of new connections a second they would fill the table.
+const SWEEP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// A sweep may take this part of the time at most: with large tables it comes less often.
 const SWEEP_SHARE: u32 = 20;
 
