@@ -3,7 +3,7 @@
 use agent::{
     aggregate::snapshot::Totals,
     config::{Limits, Service, Watch, file},
-    probe::Probe,
+    probe,
     source::{
         maps::{Maps, fd},
         sweep::{self, Sweep},
@@ -25,14 +25,14 @@ use agent_ebpf::{
 const ROOM: u32 = 4;
 const SECOND: u64 = 1_000_000_000;
 
-/// Tables for two points, and the programs whose tables they are.
-fn tables() -> (Probe, Maps) {
+/// Tables for two points; no program uses them.
+fn tables() -> Maps {
     let text = "interfaces: [{name: a}, {name: b}]\ntables: {flows: 8192, half_open: 1024, closed: 1024}";
     let file = file::parse(text).unwrap();
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
-    let (probe, maps, _ring) = Probe::load(&watch, ROOM, (u32::MAX, 0), false)
+    let mut ebpf = probe::open(&watch, ROOM, true)
         .unwrap_or_else(|e| panic!("{e:#}: run this as root (cargo xtask test does)"));
-    (probe, maps)
+    Maps::take(&mut ebpf, ROOM).unwrap().0
 }
 
 fn key4(port: u16) -> FlowKey4 {
@@ -63,7 +63,7 @@ fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
 
 #[test]
 fn every_flow_is_read_once_whatever_the_size_of_the_table() {
-    let (_probe, maps) = tables();
+    let maps = tables();
     let now = sys::monotonic();
     for port in 1..=6000 {
         put(&maps.v4.flows, key4(port), flow(now, 0, Phase::Established, Flow::CONFIRMED));
@@ -88,7 +88,7 @@ fn every_flow_is_read_once_whatever_the_size_of_the_table() {
 
 #[test]
 fn a_sweep_ends_the_silent_drops_the_ended_and_counts_the_open() {
-    let (_probe, maps) = tables();
+    let maps = tables();
     let now = sys::monotonic().max(Nanos(7200 * SECOND));
     let mut own = vec![Totals::default(); 2 * ROOM as usize];
     put(&maps.v4.flows, key4(1), flow(now, 10, Phase::Established, Flow::CONFIRMED));
@@ -118,7 +118,7 @@ fn a_sweep_ends_the_silent_drops_the_ended_and_counts_the_open() {
 
 #[test]
 fn services_are_replaced_entry_by_entry() {
-    let (_probe, maps) = tables();
+    let maps = tables();
     let service = |prefix: &str, ports| Service {
         name: "x".to_owned(),
         prefixes: vec![prefix.parse().unwrap()],

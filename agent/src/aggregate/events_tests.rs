@@ -7,33 +7,17 @@ use agent_ebpf::{
     flow::Flow,
     phase::Phase,
     scoreboard::Counts,
-    seq::SeqNum,
     traffic::Close,
-    wire::{Options, Segment},
+    wire::Segment,
 };
 use std::time::UNIX_EPOCH;
 
 fn segment() -> Segment {
-    Segment {
-        src: Addr::v4([192, 0, 2, 1]),
-        dst: Addr::v4([192, 0, 2, 9]),
-        sport: 40_000,
-        dport: 443,
-        vlans: 0,
-        v6: false,
-        ip_id: 7,
-        ttl: 64,
-        flags: Flags(Flags::ACK | Flags::PSH),
-        seq: SeqNum(5),
-        ack: SeqNum(6),
-        window: 100,
-        payload: 10,
-        segments: 1,
-        segment_size: 0,
-        bytes: 50,
-        tls_alert: false,
-        options: Options::blank(),
-    }
+    let mut s = Segment::blank();
+    (s.src, s.sport) = (Addr::v4([192, 0, 2, 1]), 40_000);
+    (s.dst, s.dport) = (Addr::v4([192, 0, 2, 9]), 443);
+    s.flags = Flags(Flags::ACK | Flags::PSH);
+    s
 }
 
 fn names() -> Names {
@@ -41,8 +25,20 @@ fn names() -> Names {
 }
 
 fn record(facts: &Facts) -> AnomalyRecord {
-    let set = detect(facts, |_, _| ());
-    AnomalyRecord::new(&segment(), facts, set, Head { at: Nanos(1_000_000_000), ..Head::default() })
+    let mut set = 0;
+    detect(facts, |anomaly, _, _| set |= 1 << anomaly as u32);
+    let s = segment();
+    let head = Head {
+        at: Nanos(1_000_000_000),
+        client: s.src,
+        client_port: s.sport,
+        server: s.dst,
+        server_port: s.dport,
+        ..Head::default()
+    };
+    let mut record = AnomalyRecord::default();
+    record.fill(&s, facts, AnomalySet(set), head);
+    record
 }
 
 fn end(client_port: u16) -> EndRecord {
@@ -74,7 +70,7 @@ fn an_event_stands_for_the_counters_it_was_counted_in() {
             for foreign in [false, true] {
                 all.push(Facts {
                     rst: true,
-                    first_cause: *cause as u8 + 1,
+                    cause: *cause as u8 + 1,
                     foreign,
                     unanswered: 9,
                     ..blank(*side)
@@ -95,7 +91,7 @@ fn an_event_stands_for_the_counters_it_was_counted_in() {
     }
     for facts in &all {
         let mut counted = Vec::new();
-        detect(facts, |place, _| counted.push(place));
+        detect(facts, |_, place, _| counted.push(place));
         let named: Vec<usize> = series(&record(facts)).map(|key| key.counter).collect();
         assert_eq!(named, counted, "{facts:?}");
     }

@@ -119,7 +119,8 @@ impl Probe {
     }
 }
 
-fn open(watch: &Watch, room: u32, frags: bool) -> Result<Ebpf> {
+/// The kernel object with its tables made, and no program loaded yet.
+pub fn open(watch: &Watch, room: u32, frags: bool) -> Result<Ebpf> {
     let points = watch.interfaces.len() as u32;
     let config = Config { points, services: room, test_clock: 0, xdp_frags: frags.into() };
     let object: Cow<'_, [u8]> = if frags { object::OBJECT.into() } else { object::without_frags().into() };
