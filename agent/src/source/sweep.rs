@@ -110,20 +110,18 @@ impl Pass<'_> {
         let mut scores = Vec::new();
         for (i, half_open) in [(0, false), (1, true)] {
             let table = fd(if half_open { &family.half_open } else { &family.flows });
-            let (mut drop, mut silent, mut entries) = (Vec::new(), Vec::new(), 0);
+            let (mut over, mut entries) = (Vec::new(), 0);
             map::for_each(table, BPF_F_LOCK, |key: &K, flow: &Flow| {
                 entries += 1;
                 match fate(flow, half_open, self.now, self.limits) {
                     Fate::Keep => self.open(*key, flow),
-                    Fate::Drop => drop.push(*key),
-                    Fate::End(_) => silent.push(*key),
+                    Fate::Drop | Fate::End(_) => over.push(*key),
                 }
             })?;
-            self.out.entries[first + i] = entries - drop.len() as u64;
-            map::delete_all(table, &drop)?;
-            scores.extend_from_slice(&drop);
-            for key in silent {
-                if self.silent(family, key, half_open)? {
+            self.out.entries[first + i] = entries;
+            // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
+            for key in over {
+                if self.let_go(family, key, half_open)? {
                     self.out.entries[first + i] -= 1;
                     scores.push(key);
                 }
@@ -142,8 +140,8 @@ impl Pass<'_> {
         }
     }
 
-    /// Take a silent flow out of its table and count its end, unless a packet came meanwhile.
-    fn silent<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
+    /// Take a flow out of its table, and count its end if that is still to be done, unless a packet came meanwhile.
+    fn let_go<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
         let table = fd(if half_open { &family.half_open } else { &family.flows });
         let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
         let close = match fate(&flow, half_open, self.now, self.limits) {
