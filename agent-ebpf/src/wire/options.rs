@@ -92,10 +92,11 @@ fn fill<F: Frame>(frame: &F, offset: u32, len: u32, b: &mut [u8; BUFFER], cursor
     true
 }
 
-/// The byte at `i`.
+/// The byte at `i`. The compiler may know that `i` is inside and leave out the mask; before Linux 6.8 the verifier,
+/// which compares registers with constants only, does not.
 #[inline(always)]
 fn at(b: &[u8; BUFFER], i: u32) -> u8 {
-    b[(i & LAST) as usize]
+    b[(core::hint::black_box(i) & LAST) as usize]
 }
 
 #[inline(always)]
@@ -157,7 +158,8 @@ fn walk(b: &mut [u8; BUFFER], len: u32, o: &mut Options, cursor: &mut u32) {
             (3, 3) => mark(b, Mark::WindowScale, data),
             (4, 2) => mark(b, Mark::SackPermitted, data),
             (8, 10) => mark(b, Mark::Timestamps, data),
-            (5, 10 | 18 | 26 | 34) => mark(b, Mark::Sack, data),
+            // From its size byte on: going back from the data is below the buffer for all that old verifiers know.
+            (5, 10 | 18 | 26 | 34) => mark(b, Mark::Sack, i + 1),
             _ => {}
         }
         i += size;
@@ -181,11 +183,11 @@ fn walk(b: &mut [u8; BUFFER], len: u32, o: &mut Options, cursor: &mut u32) {
     }
     let sack = marked(b, Mark::Sack);
     if sack != 0 {
-        o.sack_blocks = at(b, sack - 1).saturating_sub(2) / 8;
+        o.sack_blocks = at(b, sack).saturating_sub(2) / 8;
         let mut n = 0;
         while n < MAX_SACK_BLOCKS {
             // Blocks beyond the count are bytes of other options, and never asked for.
-            let edge = sack + 8 * n as u32;
+            let edge = sack + 1 + 8 * n as u32;
             o.sack[n] = [SeqNum(be32(b, edge)), SeqNum(be32(b, edge + 4))];
             n += 1;
         }
