@@ -1,7 +1,7 @@
 //! The kernel programs: load, attach, detach. Only this module names aya's programs.
 
 mod attach;
-mod object;
+pub mod object;
 
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
