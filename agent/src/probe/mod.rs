@@ -3,7 +3,7 @@
 mod attach;
 #[cfg(feature = "probe-log")]
 mod debug;
-mod object;
+pub mod object;
 
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
