@@ -69,17 +69,26 @@ impl FlowKey {
     /// Key of the segment's connection at `point`, and which end point sent it (0: the lower one).
     #[inline(always)]
     pub fn canonical(point: u8, s: &Segment) -> (Self, usize) {
+        let mut key = Self::V4(FlowKey4 { low: 0, high: 0, ports: 0, scope: 0 });
+        let dir = key.set(point, s);
+        (key, dir)
+    }
+
+    /// Becomes the key of the segment's connection, as [`FlowKey::canonical`] gives it; each family in a branch of its
+    /// own, since a copy of either would read what is not there, which the kernel's verifier refuses.
+    #[inline(always)]
+    pub fn set(&mut self, point: u8, s: &Segment) -> usize {
         let swap = if s.src.0 == s.dst.0 { s.sport > s.dport } else { above(&s.src, &s.dst) };
         let (low, high, lport, hport) =
             if swap { (s.dst, s.src, s.dport, s.sport) } else { (s.src, s.dst, s.sport, s.dport) };
         let ports = (lport as u32) << 16 | hport as u32;
         let scope = scope(point, s.vlans);
-        let key = if s.v6 {
-            Self::V6(FlowKey6 { low, high, ports, scope })
+        if s.v6 {
+            *self = Self::V6(FlowKey6 { low, high, ports, scope });
         } else {
-            Self::V4(FlowKey4 { low: low.0[3], high: high.0[3], ports, scope })
-        };
-        (key, swap as usize)
+            *self = Self::V4(FlowKey4 { low: low.0[3], high: high.0[3], ports, scope });
+        }
+        swap as usize
     }
 
     /// A number that tells two keys apart, nearly always.

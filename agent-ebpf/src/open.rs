@@ -231,7 +231,8 @@ fn answers_old(flow: &Flow, s: &Segment, dir: usize, f: &Facts) -> bool {
     }
     if dir != client {
         // A refusal counts whatever it acknowledges: some devices do not bother.
-        return !s.flags.rst() && !(s.flags.ack() && s.ack == isn.plus(1));
+        let answers = s.flags.ack() && s.ack == isn.plus(1);
+        return !(s.flags.rst() || answers);
     }
     // The client's RST to a challenge has the number the challenge asked for (RFC 9293, 3.10.7.3).
     s.flags.rst() && f.holder.is_some() && s.seq != isn.plus(1) && s.seq != isn

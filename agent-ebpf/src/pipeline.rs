@@ -183,9 +183,7 @@ fn measure(t: *mut Totals, h: Histogram, nanos: u64) {
 /// A segment's way from its key to its facts.
 #[inline(always)]
 fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
-    let (key, dir) = FlowKey::canonical(x.point, &x.segment);
-    x.key = key;
-    x.sighting.dir = dir;
+    x.sighting.dir = x.key.set(x.point, &x.segment);
     x.sighting.tag = x.key.tag();
     x.sighting.now = w.now();
     x.sighting.settings = w.settings();

@@ -173,6 +173,7 @@ pub struct EndRecord {
 const _: () = assert!(size_of::<EndRecord>() == 56 + 96 + 256);
 
 /// A decoded record.
+#[allow(clippy::large_enum_variant)] // read once and taken apart; a box would need an allocator
 #[derive(Clone, Copy, Debug)]
 pub enum Record {
     /// A segment with an anomaly.

@@ -13,7 +13,10 @@ use agent_ebpf::{
 /// One row for each anomaly.
 pub fn anomalies() -> String {
     let rows = Anomaly::ALL.iter().map(|a| row(*a, &format!("`{}`", a.name())));
-    table("| anomaly | series (`fivetuple_tcp_…_total`) | labels beside `point`, `svc`, `from` | what it counts |", rows)
+    table(
+        "| anomaly | series (`fivetuple_tcp_…_total`) | labels beside `point`, `svc`, `from` | what it counts |",
+        rows,
+    )
 }
 
 /// One row for each ordinary count and each histogram.
@@ -21,14 +24,21 @@ pub fn traffic() -> String {
     let counters = Traffic::ALL.iter().map(|t| row(*t, "counter"));
     let histograms =
         Histogram::ALL.iter().map(|h| format!("| histogram | `{}` | no `from` | {} |", h.series(), h.help()));
-    table("| kind | series (`fivetuple_tcp_…`) | labels beside `point`, `svc`, `from` | what it counts |", counters.chain(histograms))
+    table(
+        "| kind | series (`fivetuple_tcp_…`) | labels beside `point`, `svc`, `from` | what it counts |",
+        counters.chain(histograms),
+    )
 }
 
 /// The labels' values and what they mean.
 pub fn labels() -> String {
-    let tables = [Cause::TABLE, Origin::TABLE, Holder::TABLE, Outcome::TABLE, RetransKind::TABLE, Close::TABLE];
+    let tables =
+        [Cause::TABLE, Origin::TABLE, Holder::TABLE, Outcome::TABLE, RetransKind::TABLE, Close::TABLE];
     let rows = tables.iter().flat_map(|t| {
-        t.values.iter().zip(t.meanings).map(|(value, meaning)| format!("| `{}` | `{value}` | {meaning} |", t.key))
+        t.values
+            .iter()
+            .zip(t.meanings)
+            .map(|(value, meaning)| format!("| `{}` | `{value}` | {meaning} |", t.key))
     });
     table("| label | value | meaning |", rows)
 }

@@ -18,6 +18,8 @@ fn ft_tc_in(ctx: TcContext) -> i32 {
 fn observe(ctx: &TcContext, direction: Direction) -> i32 {
     // SAFETY: the kernel hands the program a valid context.
     let ifindex = unsafe { (*ctx.skb.skb).ifindex };
+    #[cfg(feature = "probe-log")]
+    aya_log_ebpf::debug!(ctx, "tc: a packet on interface {}", ifindex);
     pipeline::run(&Kernel, &SkbFrame::new(ctx), ifindex, direction);
     TC_ACT_UNSPEC
 }

@@ -8,6 +8,8 @@ use aya_ebpf::{bindings::xdp_action, macros::xdp, programs::XdpContext};
 fn ft_xdp_in(ctx: XdpContext) -> u32 {
     // SAFETY: the kernel hands the program a valid context.
     let ifindex = unsafe { (*ctx.ctx).ingress_ifindex };
+    #[cfg(feature = "probe-log")]
+    aya_log_ebpf::debug!(&ctx, "xdp: a packet on interface {}", ifindex);
     pipeline::run(&Kernel, &XdpFrame::new(&ctx), ifindex, Direction::Ingress);
     xdp_action::XDP_PASS
 }

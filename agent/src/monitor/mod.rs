@@ -135,6 +135,8 @@ impl Monitor {
         let (mut sweep_at, mut look_at) = (Instant::now(), Instant::now() + LOOK);
         while !stop.load(Ordering::Relaxed) {
             self.drain(u64::MAX);
+            #[cfg(feature = "probe-log")]
+            self.hooks().probe.speak();
             if Instant::now() >= sweep_at {
                 let began = Instant::now();
                 if let Err(e) = self.sweep() {

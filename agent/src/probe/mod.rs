@@ -1,7 +1,9 @@
 //! The kernel programs: load, attach, detach. Only this module names aya's programs.
 
 mod attach;
-mod object;
+#[cfg(feature = "probe-log")]
+mod debug;
+pub mod object;
 
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
@@ -34,6 +36,8 @@ pub struct Probe {
     /// Why the XDP program is not loaded, if it is not.
     no_xdp: Option<String>,
     mounts: Vec<Mount>,
+    #[cfg(feature = "probe-log")]
+    lines: debug::Lines,
 }
 
 /// One program on one interface; it comes off when this is dropped.
@@ -75,7 +79,22 @@ impl Probe {
                 .with_context(|| format!("the kernel refuses the program {name}"))?;
         }
         let (maps, ring) = Maps::take(&mut ebpf, room)?;
-        Ok((Self { ebpf, no_xdp, mounts: Vec::new() }, maps, ring))
+        #[cfg(feature = "probe-log")]
+        let lines = debug::Lines::take(&mut ebpf)?;
+        let probe = Self {
+            ebpf,
+            no_xdp,
+            mounts: Vec::new(),
+            #[cfg(feature = "probe-log")]
+            lines,
+        };
+        Ok((probe, maps, ring))
+    }
+
+    /// Log what the programs have said since the last time.
+    #[cfg(feature = "probe-log")]
+    pub fn speak(&mut self) {
+        self.lines.flush();
     }
 
     /// Why the XDP program is not loaded, if it is not.

@@ -1,0 +1,290 @@
+//! The pipeline's tables on the host: the kernel programs' code over ordinary memory, for what has frames and times but
+//! no kernel to give them to.
+//!
+//! The tables are as large as the kernel's where a full one shows (flows, half-open flows, scoreboards that cannot be
+//! made); what the kernel forgets when it must, the least recently used closed connections and scoreboards, is kept
+//! here. Records are never lost. One thread at a time, so that no lock is taken.
+
+use super::services;
+use agent_ebpf::{
+    flow::{Closed, Flow, FlowKey},
+    label::Direction,
+    layout::{Config, HealthCounts, ServiceKey, Totals, health_index, maps::capacity, totals_index},
+    observe::Settings,
+    pipeline::{self, Scratch, World},
+    scoreboard::Scoreboard,
+    time::Nanos,
+    wire::{Addr, Frame},
+};
+use bytemuck::Pod;
+use std::{
+    cell::{Cell, RefCell, UnsafeCell},
+    collections::{BTreeMap, HashMap, hash_map::Entry},
+    mem::MaybeUninit,
+};
+
+/// How much fits, where the kernel's tables can be full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Established flows: IPv4, IPv6.
+    pub flows: [usize; 2],
+    /// Flows that are not seen to be conversations yet: IPv4, IPv6.
+    pub half_open: [usize; 2],
+}
+
+impl Default for Room {
+    /// As compiled into the kernel object.
+    fn default() -> Self {
+        Self {
+            flows: [capacity::FLOWS4, capacity::FLOWS6],
+            half_open: [capacity::HALF_OPEN4, capacity::HALF_OPEN6],
+        }
+    }
+}
+
+/// A host-side observer: feed it frames, then ask what it knows.
+pub struct Host {
+    tables: Tables,
+}
+
+impl Host {
+    /// Empty tables. Of `config`, points and services count.
+    pub fn new(config: Config, settings: Settings, room: Room) -> Self {
+        let places = 2 * (config.points * config.services) as usize;
+        let tables = Tables {
+            config,
+            settings,
+            room,
+            now: Cell::new(Nanos(0)),
+            points: HashMap::new(),
+            services: BTreeMap::new(),
+            flows: Table::default(),
+            half_open: Table::default(),
+            scores: Table::default(),
+            closed: RefCell::default(),
+            totals: zeroed(places),
+            health: zeroed(2 * (config.points as usize + 1)),
+            records: RefCell::default(),
+            scratch: Box::new(UnsafeCell::new(MaybeUninit::uninit())),
+        };
+        Self { tables }
+    }
+
+    /// Watches an interface as this point.
+    pub fn watch(&mut self, ifindex: u32, point: u8) {
+        self.tables.points.insert(ifindex, point);
+    }
+
+    /// Knows these services from now on.
+    pub fn serve(&mut self, entries: impl IntoIterator<Item = services::Entry>) {
+        for services::Entry { key, prefix_len, svc } in entries {
+            let same_length = self.tables.services.entry(prefix_len).or_default();
+            same_length.insert(masked(&key, prefix_len), svc);
+        }
+    }
+
+    /// Takes one frame of an interface all the way, as the kernel's program at that hook would at this time.
+    pub fn feed(&mut self, frame: &impl Frame, ifindex: u32, direction: Direction, now: Nanos) {
+        self.tables.now.set(now);
+        pipeline::run(&self.tables, frame, ifindex, direction);
+    }
+
+    /// The records made since the last time, as they would stand on the ring.
+    pub fn take_records(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(self.tables.records.get_mut())
+    }
+
+    /// The established flows.
+    pub fn flows(&mut self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
+        self.tables.flows.iter()
+    }
+
+    /// The flows that are not seen to be conversations yet.
+    pub fn half_open(&mut self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
+        self.tables.half_open.iter()
+    }
+
+    /// The scoreboards of flows that have had an anomaly.
+    pub fn scores(&mut self) -> impl Iterator<Item = (&FlowKey, &Scoreboard)> {
+        self.tables.scores.iter()
+    }
+
+    /// What is remembered of closed connections.
+    pub fn closed(&mut self) -> impl Iterator<Item = (&FlowKey, &Closed)> {
+        self.tables.closed.get_mut().iter()
+    }
+
+    /// Totals of a point, service and direction; `None` for one that there is no room for.
+    pub fn totals(&mut self, point: u8, svc: u16, direction: Direction) -> Option<&Totals> {
+        let index = totals_index(self.tables.config.services, point, svc, direction);
+        self.tables.totals.get_mut(index as usize).map(|cell| &*cell.get_mut())
+    }
+
+    /// Self-counters of a point (or of the place behind the last one) and direction.
+    pub fn health(&mut self, point: u32, direction: Direction) -> Option<&HealthCounts> {
+        self.tables.health.get_mut(health_index(point, direction) as usize).map(|cell| &*cell.get_mut())
+    }
+}
+
+fn zeroed<T: Pod>(n: usize) -> Box<[UnsafeCell<T>]> {
+    (0..n).map(|_| UnsafeCell::new(T::zeroed())).collect()
+}
+
+/// Entries of both families, whose places do not move, as the pipeline keeps pointers to them while a packet is through.
+struct Table<T>([RefCell<HashMap<FlowKey, Box<UnsafeCell<T>>>>; 2]);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(Default::default())
+    }
+}
+
+/// The place of the key's family in what is kept by family.
+fn family(key: &FlowKey) -> usize {
+    usize::from(matches!(key, FlowKey::V6(_)))
+}
+
+impl<T: Pod> Table<T> {
+    fn get(&self, key: &FlowKey) -> Option<*mut T> {
+        self.0[family(key)].borrow().get(key).map(|entry| entry.get())
+    }
+
+    /// Finds the entry, or makes it where there is none and room for it.
+    fn make(&self, key: &FlowKey, value: impl FnOnce() -> T, room: [usize; 2]) -> Option<*mut T> {
+        let mut entries = self.0[family(key)].borrow_mut();
+        let full = entries.len() >= room[family(key)];
+        match entries.entry(*key) {
+            Entry::Occupied(entry) => Some(entry.get().get()),
+            Entry::Vacant(_) if full => None,
+            Entry::Vacant(entry) => Some(entry.insert(Box::new(UnsafeCell::new(value()))).get()),
+        }
+    }
+
+    fn remove(&self, key: &FlowKey) {
+        self.0[family(key)].borrow_mut().remove(key);
+    }
+
+    fn iter(&mut self) -> impl Iterator<Item = (&FlowKey, &T)> {
+        let families = self.0.iter_mut().flat_map(|entries| entries.get_mut().iter_mut());
+        families.map(|(key, entry)| (key, &*entry.get_mut()))
+    }
+}
+
+/// A service's key as its bytes, those beyond the prefix zeroed.
+fn masked(key: &ServiceKey, bits: u32) -> [u8; size_of::<ServiceKey>()] {
+    let mut bytes: [u8; size_of::<ServiceKey>()] = bytemuck::cast(*key);
+    for (i, byte) in bytes.iter_mut().enumerate() {
+        let left = bits.saturating_sub(8 * i as u32).min(8);
+        *byte &= !(0xff_u32 >> left) as u8;
+    }
+    bytes
+}
+
+struct Tables {
+    config: Config,
+    settings: Settings,
+    room: Room,
+    now: Cell<Nanos>,
+    points: HashMap<u32, u8>,
+    /// By prefix length.
+    services: BTreeMap<u32, HashMap<[u8; size_of::<ServiceKey>()], u16>>,
+    flows: Table<Flow>,
+    half_open: Table<Flow>,
+    scores: Table<Scoreboard>,
+    closed: RefCell<HashMap<FlowKey, Closed>>,
+    totals: Box<[UnsafeCell<Totals>]>,
+    health: Box<[UnsafeCell<HealthCounts>]>,
+    records: RefCell<Vec<Vec<u8>>>,
+    scratch: Box<UnsafeCell<MaybeUninit<Scratch>>>,
+}
+
+impl World for Tables {
+    fn now(&self) -> Nanos {
+        self.now.get()
+    }
+
+    fn config(&self) -> Config {
+        self.config
+    }
+
+    fn settings(&self) -> Settings {
+        self.settings
+    }
+
+    fn point(&self, ifindex: u32) -> Option<u8> {
+        self.points.get(&ifindex).copied()
+    }
+
+    fn flow(&self, key: &FlowKey) -> Option<*mut Flow> {
+        self.flows.get(key)
+    }
+
+    fn half_open(&self, key: &FlowKey) -> Option<*mut Flow> {
+        self.half_open.get(key)
+    }
+
+    fn create(&self, key: &FlowKey) -> Option<*mut Flow> {
+        self.half_open.make(key, Flow::default, self.room.half_open)
+    }
+
+    fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow> {
+        let moved = || {
+            let mut flow = Flow::default();
+            // SAFETY: the pipeline hands in an entry that it found; `flow` is another.
+            unsafe { (*frozen).copy_to(&raw mut flow) };
+            flow.bits &= !Flow::MOVED;
+            flow
+        };
+        let entry = self.flows.make(key, moved, self.room.flows)?;
+        self.half_open.remove(key);
+        Some(entry)
+    }
+
+    fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard> {
+        if make { self.scores.make(key, Scoreboard::default, [usize::MAX; 2]) } else { self.scores.get(key) }
+    }
+
+    fn closed(&self, key: &FlowKey) -> Option<Closed> {
+        self.closed.borrow().get(key).copied()
+    }
+
+    fn remember(&self, key: &FlowKey, closed: &Closed) {
+        self.closed.borrow_mut().insert(*key, *closed);
+    }
+
+    fn service(&self, addr: &Addr, port: u16) -> u16 {
+        let ask = |port: u16| {
+            let key = ServiceKey { port: port.to_be_bytes(), reserved: [0; 2], addr: addr.octets() };
+            let longest_first = self.services.iter().rev();
+            longest_first.filter_map(|(bits, known)| known.get(&masked(&key, *bits)).copied()).next()
+        };
+        ask(port).or_else(|| ask(0)).unwrap_or(0)
+    }
+
+    fn lock(&self, _: *mut Flow) {}
+
+    fn unlock(&self, _: *mut Flow) {}
+
+    fn totals(&self, index: u32) -> Option<*mut Totals> {
+        self.totals.get(index as usize).map(UnsafeCell::get)
+    }
+
+    fn health(&self, index: u32) -> Option<*mut HealthCounts> {
+        self.health.get(index as usize).map(UnsafeCell::get)
+    }
+
+    fn scratch(&self) -> Option<*mut Scratch> {
+        Some(self.scratch.get().cast())
+    }
+
+    fn submit<T: Pod>(&self, fill: impl FnOnce(*mut T)) -> bool {
+        let mut record = T::zeroed();
+        fill(&raw mut record);
+        self.records.borrow_mut().push(bytemuck::bytes_of(&record).to_vec());
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "host_tests.rs"]
+mod tests;

@@ -1,0 +1,7 @@
+//! The real agent on a forwarding gateway, one test per phenomenon. The points `outside` (to the client) and `inside` (to
+//! the server) must each count exactly what happened, as somebody else says: the test's own script, the impairment
+//! box's log, the peers' kernels, nftables.
+
+mod clean;
+mod loss;
+mod watch;

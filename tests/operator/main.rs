@@ -1,0 +1,13 @@
+//! What an operator relies on: the real agent on a forwarding gateway counts exactly what happened, says honestly why it
+//! cannot start, and leaves nothing behind. What is true comes from the kernels at both ends, from the frames that a
+//! test played by hand, or from the box that injected them; never from the agent's own code.
+
+mod bad_input;
+mod foreign;
+mod hand;
+mod life;
+mod prometheus;
+mod resets;
+mod reuse;
+mod ring;
+mod watch;

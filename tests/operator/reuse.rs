@@ -1,0 +1,265 @@
+//! A five-tuple taken again: who held TIME-WAIT, how the SYN was answered, and the time between to the microsecond.
+
+use std::time::{Duration, Instant};
+
+use harness::agent::Agent;
+use harness::impair::flags::{ACK, PSH, RST, SYN};
+use harness::tcp::{self, Dial, Serve, Server};
+use harness::topology::{CLIENT, SERVER, Version};
+use harness::{Gateway, eventually};
+
+use crate::hand::{By, Hand, Passed, quiet};
+use crate::watch::{
+    DEADLINE, Labels, POINTS, configuration, eventually_exactly, exactly, services, silence_until, watch,
+};
+
+const HOLDERS: [&str; 5] = ["syn_sender", "syn_receiver", "both", "nobody", "open"];
+const OUTCOMES: [&str; 4] = ["accepted", "challenged", "refused", "ignored"];
+const REUSES: &str = "five_tuple_reuses_total";
+
+/// The bounds of a sum of gaps, from the test's own clock: a packet passed the gateway between its sending and its
+/// arrival.
+#[derive(Default)]
+struct Gaps {
+    least: Duration,
+    most: Duration,
+    count: u32,
+}
+
+impl Gaps {
+    fn add(&mut self, closed: Passed, syn: Passed) {
+        self.least += syn.sent - closed.arrived;
+        self.most += syn.arrived - closed.sent;
+        self.count += 1;
+    }
+
+    /// The histogram has exactly these gaps at each point.
+    #[track_caller]
+    fn check(&self, agent: &Agent, of: Labels) {
+        let metrics = agent.metrics();
+        for point in POINTS {
+            let labels = [of, &[("point", point)]].concat();
+            let get = |what: &str| metrics.sum(&format!("fivetuple_tcp_reuse_gap_seconds_{what}"), &labels);
+            assert_eq!(get("count"), f64::from(self.count), "gaps at {point} of {of:?}");
+            let sum = get("sum");
+            let bounds = self.least.as_secs_f64()..=self.most.as_secs_f64();
+            assert!(bounds.contains(&sum), "gaps at {point} of {of:?}: {sum} s is not in {bounds:?}");
+        }
+    }
+}
+
+/// A connection that ends as the holder's name says; when it ended.
+#[track_caller]
+fn first_connection(hand: &mut Hand, holder: &str) -> Option<Passed> {
+    hand.renumber((1_000, 5_000));
+    hand.handshake();
+    hand.exchange();
+    match holder {
+        "syn_sender" => Some(hand.close(By::Client)),
+        "syn_receiver" => Some(hand.close(By::Server)),
+        "both" => Some(hand.close_crossing()),
+        "nobody" => Some(hand.reset(By::Server)),
+        "open" => None,
+        other => panic!("nobody is called {other}"),
+    }
+}
+
+/// A SYN with another number, and its answer; when the SYN passed.
+#[track_caller]
+fn second_connection(hand: &mut Hand, outcome: &str) -> Passed {
+    let (client, server) = hand.numbers();
+    let new = (client.wrapping_sub(1_000_000), 90_000_000);
+    hand.renumber(new);
+    let syn = hand.syn();
+    match outcome {
+        "accepted" => {
+            hand.say(By::Server, SYN | ACK, 0);
+            hand.say(By::Client, ACK, 0);
+            hand.exchange();
+        }
+        "challenged" => {
+            hand.pass(By::Server, ACK, |frame| frame.seq(server).ack(client));
+        }
+        "refused" => {
+            hand.pass(By::Server, RST | ACK, |frame| frame.seq(0));
+        }
+        "ignored" => {
+            hand.renumber(new);
+            hand.syn();
+            hand.renumber(new);
+            hand.syn();
+        }
+        other => panic!("no SYN is answered like {other}"),
+    }
+    syn
+}
+
+/// Every way a connection can have ended, and every way its reuse can be answered; then gaps and their limits.
+#[test]
+fn each_reuse_by_hand_is_counted_once_and_its_gap_measured() {
+    let world = Gateway::new();
+    quiet(&world);
+    let names = ["matrix", "matrix6", "gaps", "no-reuse", "late", "short"];
+    let services = services(names.into_iter().zip(1_000..));
+    let agent = watch(&world, &services);
+    matrix(&world, &agent, Version::V4, ("matrix", 1_000));
+    matrix(&world, &agent, Version::V6, ("matrix6", 1_001));
+    gaps(&world, &agent);
+    repeats_are_no_reuse(&world, &agent);
+    // The window is the operator's: what comes after it is no reuse.
+    agent.rewrite_configuration(&configuration(&format!("limits:\n  time_wait: 1s\n{services}")));
+    assert_eq!(agent.reload().status, 200);
+    beyond_the_window(&world, &agent);
+    agent.stop();
+}
+
+#[track_caller]
+fn matrix(world: &Gateway, agent: &Agent, version: Version, (svc, service): (&str, u16)) {
+    let mut measured = Gaps::default();
+    let mut port = 41_000;
+    for holder in HOLDERS {
+        for outcome in OUTCOMES {
+            let mut hand = Hand::new(world, version, port, service);
+            port += 1;
+            let closed = first_connection(&mut hand, holder);
+            let syn = second_connection(&mut hand, outcome);
+            if let Some(closed) = closed {
+                measured.add(closed, syn);
+            }
+        }
+    }
+    let labels: Vec<[_; 3]> = HOLDERS
+        .iter()
+        .flat_map(|holder| {
+            OUTCOMES.map(|outcome| [("from", "client"), ("holder", *holder), ("outcome", outcome)])
+        })
+        .collect();
+    let expected: Vec<_> = labels.iter().map(|labels| (labels.as_slice(), 1)).collect();
+    exactly(agent, REUSES, &[("svc", svc)], &expected);
+    measured.check(agent, &[("svc", svc)]);
+}
+
+/// From at once to a few seconds, each within what the clock allows; three connections on one five-tuple among them.
+#[track_caller]
+fn gaps(world: &Gateway, agent: &Agent) {
+    let of = [("svc", "gaps")];
+    let mut measured = Gaps::default();
+    let mut hand = Hand::new(world, Version::V4, 42_000, 1_002);
+    hand.handshake();
+    hand.exchange();
+    let mut closed = hand.close(By::Server);
+    for gap in [0, 1, 10, 100, 3_000].map(Duration::from_millis) {
+        silence_until(closed.arrived, gap);
+        let (client, _) = hand.numbers();
+        hand.renumber((client.wrapping_add(70_000), 5_000));
+        let syn = hand.syn();
+        hand.say(By::Server, SYN | ACK, 0);
+        hand.say(By::Client, ACK, 0);
+        hand.exchange();
+        measured.add(closed, syn);
+        measured.check(agent, &of);
+        closed = hand.close(By::Server);
+    }
+    let labels = [("holder", "syn_receiver"), ("outcome", "accepted"), ("from", "client")];
+    exactly(agent, REUSES, &of, &[(&labels, 5)]);
+}
+
+/// The same initial number is the same SYN: on a new five-tuple, on a reused one, and late from a closed connection.
+#[track_caller]
+fn repeats_are_no_reuse(world: &Gateway, agent: &Agent) {
+    let of = [("svc", "no-reuse")];
+    let mut hand = Hand::new(world, Version::V4, 43_000, 1_003);
+    let start = hand.numbers();
+    hand.syn();
+    hand.renumber(start);
+    hand.handshake();
+    hand.exchange();
+    hand.close(By::Client);
+    let end = hand.numbers();
+    hand.renumber(start);
+    hand.syn();
+    hand.renumber(end);
+    hand.pass(By::Server, PSH | ACK, |frame| frame);
+    exactly(agent, REUSES, &of, &[]);
+    Gaps::default().check(agent, &of);
+}
+
+#[track_caller]
+fn beyond_the_window(world: &Gateway, agent: &Agent) {
+    let mut late = Hand::new(world, Version::V4, 44_000, 1_004);
+    let closed = first_connection(&mut late, "syn_receiver").expect("it was closed");
+    silence_until(closed.arrived, Duration::from_millis(1_050));
+    second_connection(&mut late, "accepted");
+    exactly(agent, REUSES, &[("svc", "late")], &[]);
+    Gaps::default().check(agent, &[("svc", "late")]);
+
+    let mut measured = Gaps::default();
+    let mut short = Hand::new(world, Version::V4, 44_001, 1_005);
+    let closed = first_connection(&mut short, "syn_receiver").expect("it was closed");
+    let syn = second_connection(&mut short, "accepted");
+    assert!(syn.arrived - closed.sent < Duration::from_secs(1), "the machine is too busy for this test");
+    measured.add(closed, syn);
+    let labels = [("holder", "syn_receiver"), ("outcome", "accepted")];
+    exactly(agent, REUSES, &[("svc", "short")], &[(&labels, 1)]);
+    measured.check(agent, &[("svc", "short")]);
+}
+
+/// Real kernels on both sides: the client or the server waits, and takes the next connection or refuses it.
+#[test]
+fn real_kernels_take_a_five_tuple_again() {
+    let world = Gateway::plan().patient().build();
+    world.client.sysctl("net/ipv4/tcp_tw_reuse", 1);
+    let agent = watch(&world, &services([("client-waits", 81), ("server-waits", 82), ("challenge", 83)]));
+    let from = (CLIENT.v4, 50_000);
+
+    let echo = Server::start(&world.server, (SERVER.v4, 81), Serve::Echo);
+    let mut conn = Dial::default().from(from).connect(&world.client, echo.address());
+    tcp::echo(&mut conn, 100);
+    conn.close();
+    let closed = Instant::now();
+    // Linux lets its own TIME-WAIT go for a new connection after a second.
+    let mut conn = eventually(DEADLINE, "the client to take its port again", || {
+        Dial::default().from(from).try_connect(&world.client, echo.address())
+    });
+    let longest = closed.elapsed();
+    tcp::echo(&mut conn, 100);
+    let labels = [("holder", "syn_sender"), ("outcome", "accepted"), ("from", "client")];
+    exactly(&agent, REUSES, &[("svc", "client-waits")], &[(&labels, 1)]);
+    let sum = agent
+        .metrics()
+        .get("fivetuple_tcp_reuse_gap_seconds_sum", &[("svc", "client-waits"), ("point", "outside")]);
+    assert!(sum <= longest.as_secs_f64(), "{sum} s between, {longest:?} at most");
+
+    let first = Server::start(&world.server, (SERVER.v4, 82), Serve::CloseFirst(100));
+    for _ in 0..3 {
+        let mut conn = Dial::default().from(from).connect(&world.client, first.address());
+        conn.send(100);
+        assert_eq!(conn.receive_to_end(), 0);
+        conn.close();
+        eventually(DEADLINE, "the server to wait", || {
+            !world.server.exec("ss -Htan state time-wait sport = :82").is_empty()
+        });
+    }
+    let labels = [("holder", "syn_receiver"), ("outcome", "accepted"), ("from", "client")];
+    exactly(&agent, REUSES, &[("svc", "server-waits")], &[(&labels, 2)]);
+
+    let gone = Server::start(&world.server, (SERVER.v4, 83), Serve::CloseFirst(100));
+    let mut conn = Dial::default().from(from).connect(&world.client, gone.address());
+    conn.send(100);
+    assert_eq!(conn.receive_to_end(), 0);
+    conn.close();
+    eventually(DEADLINE, "the server to wait", || {
+        !world.server.exec("ss -Htan state time-wait sport = :83").is_empty()
+    });
+    let address = gone.address();
+    drop(gone);
+    // With nobody listening the kernel answers for the old connection; the client resets that, and asks again.
+    let refused = Dial::default().from(from).try_connect(&world.client, address);
+    assert_eq!(refused.expect_err("nobody listens").kind(), std::io::ErrorKind::ConnectionRefused);
+    let labels = [("holder", "syn_receiver"), ("outcome", "challenged"), ("from", "client")];
+    eventually_exactly(&agent, REUSES, &[("svc", "challenge")], &[(&labels, 1)]);
+    let client = [("from", "client"), ("cause", "time_wait"), ("origin", "endpoint")];
+    let server = [("from", "server"), ("origin", "endpoint")];
+    eventually_exactly(&agent, "resets_total", &[("svc", "challenge")], &[(&client, 1), (&server, 1)]);
+    agent.stop();
+}
