@@ -446,3 +446,7 @@ fn tally(sc: &mut HalfScore, f: &Facts) {
         c.syn_retransmissions += 1;
     }
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;
