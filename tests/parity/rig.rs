@@ -148,6 +148,13 @@ impl Rig {
                 other => panic!("{name} is a program of another kind: {other:?}"),
             }
             .unwrap_or_else(|error| panic!("the kernel refuses {name}: {error}"));
+            let info = match ebpf.program(name).expect("the object has its programs") {
+                Program::Xdp(program) => program.info(),
+                Program::SchedClassifier(program) => program.info(),
+                _ => unreachable!("loaded above"),
+            };
+            let verified = info.ok().and_then(|info| info.verified_instruction_count());
+            println!("{name}: {verified:?} instructions verified, of a million at most");
         }
         let mut maps = BTreeMap::new();
         let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK];
