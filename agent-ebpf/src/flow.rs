@@ -151,7 +151,7 @@ fn above(a: &Addr, b: &Addr) -> bool {
 /// State of one connection at one point: four cache lines, each half in one of its own, since ingress and
 /// egress mostly run on different processors.
 ///
-/// An all-zero flow is blank: in the table, nothing observed yet.
+/// A flow of zeroes but for its tag is blank: in the table, nothing observed yet.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
 pub struct Flow {

@@ -85,7 +85,14 @@ pub fn before(flow: &Flow, s: &Segment, dir: usize, scored: bool) -> Before {
             return Before::Raced;
         }
         let live = flow.has(Flow::USED) && !flow.has(Flow::ENDED);
-        return if live { Before::End(how_ended(flow)) } else { Before::Go };
+        if !live {
+            return Before::Go;
+        }
+        return Before::End(match how_ended(flow) {
+            // It did not fall silent: another one was let in on its five-tuple.
+            Close::Silence => Close::Replaced,
+            close => close,
+        });
     }
     if !scored && wants_score(flow, s, dir) { Before::Score } else { Before::Go }
 }
@@ -439,3 +446,7 @@ fn tally(sc: &mut HalfScore, f: &Facts) {
         c.syn_retransmissions += 1;
     }
 }
+
+#[cfg(test)]
+#[path = "observe_tests.rs"]
+mod tests;

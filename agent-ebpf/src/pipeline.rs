@@ -43,10 +43,12 @@ pub trait World {
     fn flow(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// A flow not seen to be a conversation yet.
     fn half_open(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// Makes a blank half-open flow, or finds the one another processor has just made; `None` when the table is full.
+    /// Makes a half-open flow, blank but for its tag, or finds the one another processor has just made; `None` when the table is full.
     fn create(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// Moves a frozen half-open flow to the flow table, or finds it moved; `None` when that table is full.
     fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow>;
+    /// Drops what the half-open table has of a flow that stands in the flow table.
+    fn abandon(&self, key: &FlowKey);
     /// A flow's scoreboard, made if need be; `None` when there is no room.
     fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard>;
     /// What is remembered of the connection that had this key.
@@ -189,16 +191,10 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
     x.sighting.settings = w.settings();
     let mut entry = match w.flow(&x.key) {
         Some(e) => e,
-        None => {
-            x.waiting = true;
-            match w.half_open(&x.key) {
-                Some(e) => e,
-                None => match meet(w, x) {
-                    Some(e) => e.as_ptr(),
-                    None => return,
-                },
-            }
-        }
+        None => match unconfirmed(w, x) {
+            Some(e) => e.as_ptr(),
+            None => return,
+        },
     };
     if x.segment.flags.syn() {
         services(w, x);
@@ -208,6 +204,9 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
         ended(w, x, entry);
         x.facts = Facts::blank(Side::Client, 0, 0);
         step = look(w, entry, x);
+    }
+    if step == Step::Score {
+        step = closely(w, entry, x, h);
     }
     if step == Step::Moved || step == Step::Gone {
         let found = if step == Step::Moved { w.promote(&x.key, entry) } else { w.flow(&x.key) };
@@ -219,16 +218,12 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
             }
         }
         x.waiting = false;
-        step = Step::Score;
-    }
-    if step == Step::Score {
-        match w.score(&x.key, true) {
-            Some(score) => step = look_closely(w, entry, score, x),
-            None => note(h, Health::ScoreboardFull),
-        }
+        step = closely(w, entry, x, h);
     }
     if step != Step::Done {
-        note(h, Health::LostRace);
+        if step != Step::Score {
+            note(h, Health::LostRace);
+        }
         return stranger(x);
     }
     if x.facts.remember {
@@ -248,6 +243,27 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
     }
 }
 
+/// An entry of a flow that the flow table does not have: one half-open, or made for it.
+///
+/// The flow table is asked again afterwards. Another processor may have promoted the flow since it was asked first; then
+/// it stands there before it goes from the half-open table, and what was found or made here is nobody's.
+#[inline(never)]
+fn unconfirmed<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
+    x.waiting = true;
+    let entry = match w.half_open(&x.key) {
+        Some(e) => NonNull::new(e),
+        None => meet(w, x),
+    };
+    if entry.is_some()
+        && let Some(e) = w.flow(&x.key)
+    {
+        w.abandon(&x.key);
+        x.waiting = false;
+        return NonNull::new(e);
+    }
+    entry
+}
+
 /// One look at the flow, under its lock: enough for all but what belongs on the scoreboard.
 #[inline(never)]
 fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
@@ -258,8 +274,20 @@ fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
     step
 }
 
-/// One look at the flow and its scoreboard, under the flow's lock.
+/// One look with the scoreboard, made if need be; [`Step::Score`] when there is no room for it.
 #[inline(never)]
+fn closely<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch, h: Option<*mut HealthCounts>) -> Step {
+    match w.score(&x.key, true) {
+        Some(score) => look_closely(w, entry, score, x),
+        None => {
+            note(h, Health::ScoreboardFull);
+            Step::Score
+        }
+    }
+}
+
+/// One look at the flow and its scoreboard, under the flow's lock.
+#[inline(always)]
 fn look_closely<W: World>(w: &W, entry: *mut Flow, score: *mut Scoreboard, x: &mut Scratch) -> Step {
     w.lock(entry);
     // SAFETY: as for `look`; the scoreboard is the flow's and under the same lock.
@@ -270,7 +298,7 @@ fn look_closely<W: World>(w: &W, entry: *mut Flow, score: *mut Scoreboard, x: &m
 
 #[inline(always)]
 fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Step {
-    if flow.has(Flow::USED) && flow.tag != x.sighting.tag {
+    if flow.tag != x.sighting.tag {
         return Step::Gone;
     }
     if x.waiting && flow.has(Flow::MOVED) {

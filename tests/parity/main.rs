@@ -5,11 +5,11 @@
 //! [`scripted`], [`captured`]. [`race`] has two processors at once in the kernel's tables, [`parser`] a second opinion
 //! on frames, [`totals`] what must add up whatever comes.
 
-//mod captured;
+mod captured;
 mod packet;
-//mod parser;
-//mod race;
+mod parser;
+mod race;
 mod random;
 mod rig;
-//mod scripted;
-//mod totals;
+mod scripted;
+mod totals;

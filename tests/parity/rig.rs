@@ -64,13 +64,45 @@ pub struct Knowledge {
 
 /// The kernel's side.
 pub struct Rig {
-    ebpf: Ebpf,
+    /// The programs.
+    pub programs: Programs,
     maps: BTreeMap<&'static str, MapData>,
     totals: PerCpuArray<MapData, [u64; COUNTERS]>,
     health: PerCpuArray<MapData, HealthCounts>,
     ring: RingBuf<MapData>,
     /// Counts never go back: what they were before a sequence.
     before: (Vec<Totals>, Vec<HealthCounts>),
+}
+
+/// The loaded programs.
+pub struct Programs(Ebpf);
+
+impl Programs {
+    /// Runs the packet through the program of its hook so many times, without setting the clock.
+    pub fn run(&self, packet: &Packet, repeat: u32) {
+        let mut context = [0u8; 192];
+        let Packet { bytes, gso: (segments, size), hook, .. } = packet;
+        let mut put = |at: usize, n: u32| context[at..at + 4].copy_from_slice(&n.to_ne_bytes());
+        put(160, bytes.len() as u32);
+        put(164, *segments);
+        put(176, *size);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(bytes);
+        options.repeat = repeat;
+        if *hook != Hook::Xdp && *size != 0 {
+            options.ctx_in = Some(&context);
+        }
+        let done = match self.0.program(hook.program()) {
+            Some(Program::Xdp(program)) => program.test_run(options),
+            Some(Program::SchedClassifier(program)) => program.test_run(options),
+            _ => unreachable!("loaded above"),
+        };
+        let pass = if *hook == Hook::Xdp { 2 } else { u32::MAX };
+        match done {
+            Ok(result) => assert_eq!(result.return_value, pass, "the packet goes on, unchanged"),
+            Err(error) => panic!("the kernel refuses to run {packet:?}: {error:?}"),
+        }
+    }
 }
 
 /// Services by number: one by prefix and port, one by address on any port.
@@ -116,6 +148,13 @@ impl Rig {
                 other => panic!("{name} is a program of another kind: {other:?}"),
             }
             .unwrap_or_else(|error| panic!("the kernel refuses {name}: {error}"));
+            let info = match ebpf.program(name).expect("the object has its programs") {
+                Program::Xdp(program) => program.info(),
+                Program::SchedClassifier(program) => program.info(),
+                _ => unreachable!("loaded above"),
+            };
+            let verified = info.ok().and_then(|info| info.verified_instruction_count());
+            println!("{name}: {verified:?} instructions verified, of a million at most");
         }
         let mut maps = BTreeMap::new();
         let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK];
@@ -132,7 +171,7 @@ impl Rig {
         let health =
             PerCpuArray::try_from(take(&mut ebpf, names::HEALTH)).expect("self-counters are per CPU");
         let ring = RingBuf::try_from(take(&mut ebpf, names::EVENTS)).expect("events come on a ring");
-        let rig = Self { ebpf, maps, totals, health, ring, before: Default::default() };
+        let rig = Self { programs: Programs(ebpf), maps, totals, health, ring, before: Default::default() };
         rig.set(names::POINTS, &LOOPBACK, &Point { ifindex: LOOPBACK, point: 0 });
         rig.set(names::SETTINGS, &0u32, &SETTINGS);
         for Entry { key, prefix_len, svc } in services() {
@@ -154,32 +193,6 @@ impl Rig {
     /// The time of the packets to come.
     pub fn set_clock(&self, at: u64) {
         self.set(names::CLOCK, &0u32, &at);
-    }
-
-    /// Runs the packet through the program of its hook so many times, without setting the clock.
-    pub fn run(&self, packet: &Packet, repeat: u32) {
-        let mut context = [0u8; 192];
-        let Packet { bytes, gso: (segments, size), hook, .. } = packet;
-        let mut put = |at: usize, n: u32| context[at..at + 4].copy_from_slice(&n.to_ne_bytes());
-        put(160, bytes.len() as u32);
-        put(164, *segments);
-        put(176, *size);
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(bytes);
-        options.repeat = repeat;
-        if *hook != Hook::Xdp && *size != 0 {
-            options.ctx_in = Some(&context);
-        }
-        let done = match self.ebpf.program(hook.program()) {
-            Some(Program::Xdp(program)) => program.test_run(options),
-            Some(Program::SchedClassifier(program)) => program.test_run(options),
-            _ => unreachable!("loaded above"),
-        };
-        let pass = if *hook == Hook::Xdp { 2 } else { u32::MAX };
-        match done {
-            Ok(result) => assert_eq!(result.return_value, pass, "the packet goes on, unchanged"),
-            Err(error) => panic!("the kernel refuses to run {packet:?}: {error:?}"),
-        }
     }
 
     /// Keeps what the counts are now, and drops what is on the ring.
@@ -282,7 +295,7 @@ pub fn compare(rig: &mut Rig, packets: &[Packet]) -> Result<Knowledge, String> {
     rig.begin();
     for packet in packets {
         rig.set_clock(packet.at);
-        rig.run(packet, 1);
+        rig.programs.run(packet, 1);
         host.feed(packet, LOOPBACK, packet.hook.direction(), Nanos(packet.at));
     }
     let (kernel, host) = (rig.end(), knowledge(&mut host));

@@ -103,7 +103,12 @@ impl World for Kernel {
 
     #[inline(always)]
     fn create(&self, key: &FlowKey) -> Option<*mut Flow> {
-        let blank = BLANK.get_ptr(0)?;
+        let blank = first(&MOVING)?.cast::<Flow>();
+        // SAFETY: the scratch is this processor's own and of a flow's size.
+        unsafe {
+            (*blank).wipe();
+            (*blank).tag = key.tag();
+        }
         by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| {
             put(map, k, blank, BPF_NOEXIST);
             map.get_ptr_mut(k)
@@ -125,6 +130,13 @@ impl World for Kernel {
             });
         }
         moved
+    }
+
+    #[inline(always)]
+    fn abandon(&self, key: &FlowKey) {
+        by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| {
+            let _ = map.remove(k);
+        });
     }
 
     #[inline(always)]

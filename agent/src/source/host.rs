@@ -224,7 +224,8 @@ impl World for Tables {
     }
 
     fn create(&self, key: &FlowKey) -> Option<*mut Flow> {
-        self.half_open.make(key, Flow::default, self.room.half_open)
+        let blank = || Flow { tag: key.tag(), ..Flow::default() };
+        self.half_open.make(key, blank, self.room.half_open)
     }
 
     fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow> {
@@ -238,6 +239,10 @@ impl World for Tables {
         let entry = self.flows.make(key, moved, self.room.flows)?;
         self.half_open.remove(key);
         Some(entry)
+    }
+
+    fn abandon(&self, key: &FlowKey) {
+        self.half_open.remove(key);
     }
 
     fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard> {
