@@ -20,6 +20,10 @@ fn witness(namespace: &harness::NetNs) -> Nft<'_> {
 
 fn both_ways(version: Version, offloads: bool) {
     let world = Gateway::plan().offloads(offloads).patient().build();
+    for end in [&world.client, &world.server] {
+        // All of it fits: nobody ever has to close the window.
+        end.sysctl("net/ipv4/tcp_rmem", "4096 16777216 16777216");
+    }
     let witnesses = [witness(&world.server), witness(&world.client)];
     let watch = Watch::start(&world);
     let server = Server::start(&world.server, (server_ip(version), 443), Serve::Echo);
