@@ -36,7 +36,9 @@ fn cut(frame: &Frame, length: usize) -> Vec<u8> {
 
 /// Every frame with the reason for which it is to be skipped; none where it is to be counted.
 fn frames() -> Vec<(Option<&'static str>, Vec<u8>)> {
-    let of = |reason: &'static str, frames: Vec<Vec<u8>>| frames.into_iter().map(move |frame| (Some(reason), frame));
+    let of = |reason: &'static str, frames: Vec<Vec<u8>>| {
+        frames.into_iter().map(move |frame| (Some(reason), frame))
+    };
     let mut deep = v4();
     for tag in 1..=5 {
         deep = deep.vlan(0x8100, tag);
@@ -68,10 +70,17 @@ fn frames() -> Vec<(Option<&'static str>, Vec<u8>)> {
     all.extend(of("fragment", v6().payload(vec![0; 64]).fragments(32)));
     all.extend(of(
         "truncated",
-        vec![cut(&v4(), IP), cut(&v4(), IP + 8), cut(&v4(), IP + 19), cut(&v6(), IP + 4), cut(&v6(), IP + 39), {
-            let tagged = v4().vlan(0x8100, 5).vlan(0x8100, 6);
-            cut(&tagged, IP + 4 + 2)
-        }],
+        vec![
+            cut(&v4(), IP),
+            cut(&v4(), IP + 8),
+            cut(&v4(), IP + 19),
+            cut(&v6(), IP + 4),
+            cut(&v6(), IP + 39),
+            {
+                let tagged = v4().vlan(0x8100, 5).vlan(0x8100, 6);
+                cut(&tagged, IP + 4 + 2)
+            },
+        ],
     ));
     all.extend(of("vlan_depth", vec![deep.build()]));
     all.extend(of("ipv6_extensions", vec![extended.build()]));
@@ -124,7 +133,9 @@ fn frames() -> Vec<(Option<&'static str>, Vec<u8>)> {
 fn skipped(counted: &Counted) -> BTreeMap<String, u64> {
     let labels = [("point", "outside"), ("hook", "ingress")];
     let rows = counted.0.matching("fivetuple_packets_skipped_total", &labels);
-    rows.filter(|(_, count)| *count > 0.0).map(|(labels, count)| (labels["reason"].clone(), count as u64)).collect()
+    rows.filter(|(_, count)| *count > 0.0)
+        .map(|(labels, count)| (labels["reason"].clone(), count as u64))
+        .collect()
 }
 
 /// The frames come out of the client's interface; their hardware addresses are nobody's, so the gateway forwards none.

@@ -17,9 +17,11 @@ const LENGTH: [u64; 2] = [3_000_000, 20_000_000];
 /// Loses segments that go this way, none of the others.
 fn one_way(direction: Direction, seed: u64, share: f64) -> Rule {
     let mut random = Rule::from(Random::seeded(seed).loss(share));
-    Rule::from(move |packet: &Packet| {
-        if packet.direction == direction { random.decide(packet) } else { Vec::new() }
-    })
+    Rule::from(
+        move |packet: &Packet| {
+            if packet.direction == direction { random.decide(packet) } else { Vec::new() }
+        },
+    )
 }
 
 /// Each direction loses behind both points, so all that its sender sends again passes both of them.

@@ -12,6 +12,6 @@ mod repeats;
 mod requests;
 mod started_late;
 mod vlans;
+mod watch;
 mod windows;
 mod witness;
-mod watch;

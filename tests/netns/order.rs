@@ -2,7 +2,6 @@
 
 use harness::Gateway;
 use harness::impair::{Action, Direction, rules};
-use harness::topology::Version;
 use harness::truth::Counters;
 
 use Direction::ToServer;
@@ -13,7 +12,7 @@ use crate::witness::{Place, TEN, late_answers, reports, upload};
 #[track_caller]
 fn nobody_sent_again(world: &Gateway) {
     let kernels = [&world.client, &world.server].map(|end| Counters::of(end).get("TcpRetransSegs"));
-    assert_eq!(kernels, [0, 0], "{:?}", Version::V4);
+    assert_eq!(kernels, [0, 0]);
 }
 
 #[test]
@@ -67,9 +66,10 @@ fn overtaken_by_two_is_still_out_of_order() {
     counted.complete();
 }
 
+/// The last one: nothing is outstanding then, so the report of it is no duplicate ACK as well.
 #[test]
 fn copied_before_the_points_is_a_duplicate() {
-    let rule = late_answers(rules::data(ToServer, 7, Action::Duplicate));
+    let rule = late_answers(rules::data(ToServer, 10, Action::Duplicate));
     let world = Gateway::plan().client_side(rule).patient().build();
     let watch = Watch::start(&world);
     drop(upload(&world, TEN));
@@ -86,7 +86,7 @@ fn copied_before_the_points_is_a_duplicate() {
 
 #[test]
 fn copied_beyond_the_points_is_only_heard_of() {
-    let rule = late_answers(rules::data(ToServer, 7, Action::Duplicate));
+    let rule = late_answers(rules::data(ToServer, 10, Action::Duplicate));
     let world = Gateway::plan().server_side(rule).patient().build();
     let watch = Watch::start(&world);
     drop(upload(&world, TEN));

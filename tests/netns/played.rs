@@ -78,7 +78,8 @@ fn loss_and_reordering_across_the_wrap_of_sequence_numbers() {
         .chain([Nft::silence(&world.server, 443)])
         .collect();
     let watch = Watch::start(&world);
-    let mut ports = [RawPort::open(&world.client, CLIENT.interface), RawPort::open(&world.server, SERVER.interface)];
+    let mut ports =
+        [RawPort::open(&world.client, CLIENT.interface), RawPort::open(&world.server, SERVER.interface)];
     for number in &connections {
         let isn = 0_u32.wrapping_sub(1 + 50 * u32::from(*number));
         let mut script = Script::between((CLIENT.v4, first_port + number), (SERVER.v4, 443)).isn(isn, isn);

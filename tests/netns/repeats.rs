@@ -1,11 +1,11 @@
 //! One segment is lost, on this side of the points or beyond them: who calls it what, and why it was sent again.
 
-use harness::{Gateway, eventually};
 use harness::impair::rules::{self, Random};
 use harness::impair::{Action, Direction, Packet, Rule};
 use harness::tcp::{self, Serve, Server};
 use harness::topology::Version;
 use harness::truth::{Counters, Nft};
+use harness::{Gateway, eventually};
 
 use Direction::{ToClient, ToServer};
 
@@ -85,13 +85,11 @@ fn a_lost_tail_is_probed_for() {
         let tail = packet.direction == ToServer && matches!(packet.data, 9 | 10);
         if tail { vec![Action::Drop] } else { Vec::new() }
     }));
-    let world = Gateway::plan().server_side(rule).build();
+    let world = Gateway::plan().server_side(rule).patient().build();
+    // Patient but for the probe: no timeout comes before it.
+    world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
     let watch = Watch::start(&world);
-    let server = Server::start(
-        &world.server,
-        (server_ip(Version::V4), 443),
-        Serve::Echo,
-    );
+    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
     let mut conn = tcp::connect(&world.client, server.address());
     // The end comes later, or it would be the tail.
     tcp::echo(&mut conn, TEN);
@@ -118,11 +116,7 @@ fn after_a_timeout_all_that_was_lost_is_sent_again_for_it() {
     // No probe: nothing is heard until the timeout (RFC 6298).
     world.client.sysctl("net/ipv4/tcp_early_retrans", 0);
     let watch = Watch::start(&world);
-    let server = Server::start(
-        &world.server,
-        (server_ip(Version::V4), 443),
-        Serve::Echo,
-    );
+    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
     let mut conn = tcp::connect(&world.client, server.address());
     tcp::echo(&mut conn, TEN);
     drop(conn);
@@ -146,13 +140,11 @@ fn what_was_acknowledged_already_is_sent_again_without_need() {
         let deaf = packet.direction == ToClient && (1..=10).contains(&sent);
         if deaf { vec![Action::Drop] } else { Vec::new() }
     });
-    let world = Gateway::plan().client_side(rule).build();
+    let world = Gateway::plan().client_side(rule).patient().build();
+    // Patient but for the probe: no timeout comes before it.
+    world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
     let watch = Watch::start(&world);
-    let server = Server::start(
-        &world.server,
-        (server_ip(Version::V4), 443),
-        Serve::Sink,
-    );
+    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Sink);
     let mut conn = tcp::connect(&world.client, server.address());
     conn.send(TEN);
     eventually(tcp::DEADLINE, "all to be acknowledged", || conn.info().unacked == 0);

@@ -28,7 +28,10 @@ fn a_request_that_nobody_answers_is_told_with_its_size() {
     for point in POINTS {
         counted.only(point, "client", &[("unanswered_requests", 1)]);
         counted.only(point, "server", &[]);
-        assert_eq!(counted.exactly("fivetuple_tcp_first_response_byte_seconds_count", &[("point", point)]), 0);
+        assert_eq!(
+            counted.exactly("fivetuple_tcp_first_response_byte_seconds_count", &[("point", point)]),
+            0
+        );
     }
     let events = harness::eventually(tcp::DEADLINE, "an event of each point", || {
         let events = unanswered_events(&watch);
@@ -60,7 +63,10 @@ fn answered_requests_are_timed_and_nothing_is_missing() {
     let counted = watch.at_the_end();
     counted.nothing_wrong();
     for point in POINTS {
-        assert_eq!(counted.exactly("fivetuple_tcp_first_response_byte_seconds_count", &[("point", point)]), 5);
+        assert_eq!(
+            counted.exactly("fivetuple_tcp_first_response_byte_seconds_count", &[("point", point)]),
+            5
+        );
     }
     assert_eq!(unanswered_events(&watch), Vec::<Value>::new());
     counted.complete();
@@ -84,11 +90,15 @@ fn the_last_of_some_requests_is_not_answered() {
     for point in POINTS {
         counted.only(point, "client", &[("unanswered_requests", 1)]);
         counted.only(point, "server", &[]);
-        assert_eq!(counted.exactly("fivetuple_tcp_first_response_byte_seconds_count", &[("point", point)]), 1);
+        assert_eq!(
+            counted.exactly("fivetuple_tcp_first_response_byte_seconds_count", &[("point", point)]),
+            1
+        );
     }
     let bytes = harness::eventually(tcp::DEADLINE, "an event of each point", || {
         let events = unanswered_events(&watch);
-        (events.len() == 2).then(|| events.iter().map(|event| event["unanswered_bytes"].as_u64()).collect::<Vec<_>>())
+        (events.len() == 2)
+            .then(|| events.iter().map(|event| event["unanswered_bytes"].as_u64()).collect::<Vec<_>>())
     });
     assert_eq!(bytes, [Some(500), Some(500)]);
 }

@@ -1,15 +1,26 @@
 //! The agent starts in the middle of a connection: what it did not see it does not invent.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use harness::Gateway;
 use harness::impair::{Action, Direction, Packet, Rule, rules};
 use harness::tcp::{self, Serve, Server};
 use harness::topology::Version;
 use harness::truth::Counters;
-use harness::Gateway;
 
 use Direction::ToServer;
 
 use crate::watch::{Counted, POINTS, SIDES, Watch, server_ip};
 use crate::witness::{Place, TEN, late_answers, reports};
+
+/// Says on its drop that sending is to end.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
 
 #[track_caller]
 fn joined_late(counted: &Counted) {
@@ -41,7 +52,8 @@ fn between_two_exchanges() {
     for point in POINTS {
         for ((from, end), before) in SIDES.into_iter().zip([&world.client, &world.server]).zip(&before) {
             let kernel = Counters::of(end).since(before);
-            let segments = u64::try_from(kernel.get("TcpOutSegs") + kernel.get("TcpRetransSegs")).expect("a count");
+            let segments =
+                u64::try_from(kernel.get("TcpOutSegs") + kernel.get("TcpRetransSegs")).expect("a count");
             assert_eq!(counted.tcp(point, from, "segments"), segments, "from the {from} at {point}");
             assert_eq!(counted.tcp(point, from, "payload_bytes"), 1_000_000);
         }
@@ -57,20 +69,20 @@ fn while_both_send() {
     }
     let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
     let mut conn = tcp::connect(&world.client, server.address());
-    let running = std::sync::atomic::AtomicBool::new(true);
+    let running = AtomicBool::new(true);
     let watch = std::thread::scope(|scope| {
-        let sending = scope.spawn(|| {
-            while running.load(std::sync::atomic::Ordering::Relaxed) {
+        scope.spawn(|| {
+            while running.load(Ordering::Relaxed) {
                 tcp::echo(&mut conn, 300_000);
             }
         });
+        // Ends the sending also where the agent does not start.
+        let _stop = Stop(&running);
         let watch = Watch::start(&world);
         watch.eventually("a megabyte to pass", |counted| {
             let bytes = counted.tcp("inside", "client", "payload_bytes");
             if bytes > 1_000_000 { Ok(()) } else { Err(bytes.to_string()) }
         });
-        running.store(false, std::sync::atomic::Ordering::Relaxed);
-        sending.join().expect("sending does not panic");
         watch
     });
     drop(conn);

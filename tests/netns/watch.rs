@@ -55,7 +55,11 @@ impl<'a> Watch<'a> {
         for point in POINTS {
             let labels = [("point", point), ("hook", "ingress"), ("mode", "xdp")];
             let attached = metrics.get("fivetuple_attached", &labels);
-            assert_eq!(attached, f64::from(u8::from(hook == Hook::Xdp)), "{point} is watched by the hook asked for");
+            assert_eq!(
+                attached,
+                f64::from(u8::from(hook == Hook::Xdp)),
+                "{point} is watched by the hook asked for"
+            );
         }
         watch
     }

@@ -84,7 +84,12 @@ fn a_closed_window_and_its_probes_are_counted() {
     let probes = below_the_end(&passed, ToServer).into_iter().filter(|window| *window == 0).count() as u64;
     assert!(probes >= 2);
     for point in POINTS {
-        assert_eq!(counted.tcp(point, "server", "zero_windows"), closed, "{:?}", counted.anomalies(point, "server"));
+        assert_eq!(
+            counted.tcp(point, "server", "zero_windows"),
+            closed,
+            "{:?}",
+            counted.anomalies(point, "server")
+        );
         let client = counted.anomalies(point, "client");
         assert_eq!(counted.tcp(point, "client", "zero_window_probes"), probes, "{client:?}");
         assert_eq!(counted.tcp(point, "client", "keepalives"), 0, "{client:?}");

@@ -101,7 +101,8 @@ pub fn duplicate_sacks(passed: &[(Direction, &TcpFacts)], from: Direction) -> u6
     let below = |a: u32, b: u32| b.wrapping_sub(a).cast_signed() >= 0;
     let reports = passed.iter().filter(|(direction, tcp)| {
         let Some(first) = tcp.sack.first().filter(|_| *direction == from) else { return false };
-        let within = tcp.sack.get(1).is_some_and(|second| below(second.0, first.0) && below(first.1, second.1));
+        let within =
+            tcp.sack.get(1).is_some_and(|second| below(second.0, first.0) && below(first.1, second.1));
         below(first.1, tcp.ack) || within
     });
     reports.count() as u64
