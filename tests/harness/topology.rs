@@ -185,9 +185,14 @@ impl Gateway {
         Plan::default()
     }
 
-    /// Turns offloads on or off at every end of every wire.
+    /// Turns offloads on or off at every end of every wire. Also at the boxes' ends: were super-packets cut there, the next
+    /// interface would put them together again (GRO), and a veth does not keep their order then.
     #[track_caller]
     pub fn offloads(&self, on: bool) {
+        for middle in self.client_box.iter().chain(&self.server_box) {
+            middle.namespace().offloads("client", on);
+            middle.namespace().offloads("server", on);
+        }
         self.client.offloads(CLIENT.interface, on);
         self.gateway.offloads(OUTSIDE.interface, on);
         self.gateway.offloads(INSIDE.interface, on);

@@ -1,10 +1,10 @@
 //! A healthy transfer: nothing is wrong, and every segment and byte is counted, as the peers' kernels count them.
 
 use harness::Gateway;
+use harness::eventually;
 use harness::tcp::{self, DEADLINE, Serve, Server};
 use harness::topology::Version;
 use harness::truth::{Counters, Nft};
-use harness::eventually;
 
 use crate::watch::{POINTS, Watch, server_ip};
 
@@ -20,6 +20,10 @@ fn witness(namespace: &harness::NetNs) -> Nft<'_> {
 
 fn both_ways(version: Version, offloads: bool) {
     let world = Gateway::plan().offloads(offloads).patient().build();
+    for end in [&world.client, &world.server] {
+        // All of it fits: nobody ever has to close the window.
+        end.sysctl("net/ipv4/tcp_rmem", "4096 16777216 16777216");
+    }
     let witnesses = [witness(&world.server), witness(&world.client)];
     let watch = Watch::start(&world);
     let server = Server::start(&world.server, (server_ip(version), 443), Serve::Echo);
@@ -46,7 +50,11 @@ fn both_ways(version: Version, offloads: bool) {
         let bytes = LENGTH + segments * (address_bytes + 32) + 8;
         for point in POINTS {
             assert_eq!(counted.tcp(point, from, "segments"), segments, "segments at {point} from the {from}");
-            assert_eq!(counted.tcp(point, from, "payload_bytes"), LENGTH, "payload at {point} from the {from}");
+            assert_eq!(
+                counted.tcp(point, from, "payload_bytes"),
+                LENGTH,
+                "payload at {point} from the {from}"
+            );
             assert_eq!(counted.tcp(point, from, "bytes"), bytes, "bytes at {point} from the {from}");
         }
         if !offloads {
@@ -62,11 +70,16 @@ fn both_ways(version: Version, offloads: bool) {
         assert_eq!(counted.labelled("connections_closed", &[("point", point)]), 1);
         let packets: u64 = ["ingress", "egress"]
             .iter()
-            .map(|hook| counted.exactly("fivetuple_packets_counted_total", &[("point", point), ("hook", hook)]))
+            .map(|hook| {
+                counted.exactly("fivetuple_packets_counted_total", &[("point", point), ("hook", hook)])
+            })
             .sum();
         let segments = counted.labelled("segments", &[("point", point)]);
         if offloads {
-            assert!(packets * 2 < segments, "{packets} packets were hardly super-packets of {segments} segments");
+            assert!(
+                packets * 2 < segments,
+                "{packets} packets were hardly super-packets of {segments} segments"
+            );
         } else {
             assert_eq!(packets, segments);
         }

@@ -11,14 +11,17 @@ use Direction::{ToClient, ToServer};
 
 use crate::watch::{POINTS, SIDES, Watch, server_ip};
 
-const LENGTH: u64 = 3_000_000;
+/// How much goes each way; more of it where a packet carries more.
+const LENGTH: [u64; 2] = [3_000_000, 20_000_000];
 
 /// Loses segments that go this way, none of the others.
 fn one_way(direction: Direction, seed: u64, share: f64) -> Rule {
     let mut random = Rule::from(Random::seeded(seed).loss(share));
-    Rule::from(move |packet: &Packet| {
-        if packet.direction == direction { random.decide(packet) } else { Vec::new() }
-    })
+    Rule::from(
+        move |packet: &Packet| {
+            if packet.direction == direction { random.decide(packet) } else { Vec::new() }
+        },
+    )
 }
 
 /// Each direction loses behind both points, so all that its sender sends again passes both of them.
@@ -28,10 +31,11 @@ fn against_the_kernel(version: Version, offloads: bool, share: f64) {
         .server_side(one_way(ToServer, 12, share))
         .offloads(offloads)
         .build();
+    let length = LENGTH[usize::from(offloads)];
     let watch = Watch::start(&world);
     let server = Server::start(&world.server, (server_ip(version), 443), Serve::Echo);
     let mut conn = tcp::connect(&world.client, server.address());
-    tcp::echo(&mut conn, LENGTH);
+    tcp::echo(&mut conn, length);
     conn.half_close();
     assert_eq!(conn.receive_to_end(), 0);
     drop(conn);

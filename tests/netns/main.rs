@@ -3,5 +3,15 @@
 //! box's log, the peers' kernels, nftables.
 
 mod clean;
+mod frames;
+mod handshake;
 mod loss;
+mod order;
+mod played;
+mod repeats;
+mod requests;
+mod started_late;
+mod vlans;
 mod watch;
+mod windows;
+mod witness;

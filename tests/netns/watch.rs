@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
 
 use agent_ebpf::anomaly::Anomaly;
 use agent_ebpf::counter::Series as _;
@@ -35,7 +36,7 @@ impl<'a> Watch<'a> {
     /// Starts it as an operator does who only names the interfaces.
     #[track_caller]
     pub fn start(world: &'a Gateway) -> Self {
-        Self { world, agent: Launch::interfaces(&POINTS).start(&world.gateway) }
+        Self { world, agent: start(Launch::interfaces(&POINTS), world) }
     }
 
     /// Starts it with this hook, and more of the configuration file, if there is any.
@@ -49,12 +50,16 @@ impl<'a> Watch<'a> {
         for point in POINTS {
             writeln!(text, "  - name: {point}\n    ingress: {ingress}").expect("text takes more text");
         }
-        let watch = Self { world, agent: Launch::configuration(text + more).start(&world.gateway) };
+        let watch = Self { world, agent: start(Launch::configuration(text + more), world) };
         let metrics = watch.agent.metrics();
         for point in POINTS {
             let labels = [("point", point), ("hook", "ingress"), ("mode", "xdp")];
             let attached = metrics.get("fivetuple_attached", &labels);
-            assert_eq!(attached, f64::from(u8::from(hook == Hook::Xdp)), "{point} is watched by the hook asked for");
+            assert_eq!(
+                attached,
+                f64::from(u8::from(hook == Hook::Xdp)),
+                "{point} is watched by the hook asked for"
+            );
         }
         watch
     }
@@ -80,6 +85,15 @@ impl<'a> Watch<'a> {
             is_so(&counted).map(|()| counted)
         })
     }
+}
+
+/// Starts one agent at a time: the kernel's verifier takes seconds of a processor for each, and a dozen tests at once would
+/// wait beyond the deadline.
+#[track_caller]
+fn start(launch: Launch, world: &Gateway) -> Agent<'_> {
+    static TURN: Mutex<()> = Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    launch.start(&world.gateway)
 }
 
 /// Waits until neither end has a connection but those in TIME-WAIT.

@@ -1,0 +1,181 @@
+//! One segment is lost, on this side of the points or beyond them: who calls it what, and why it was sent again.
+
+use harness::impair::rules::{self, Random};
+use harness::impair::{Action, Direction, Packet, Rule};
+use harness::tcp::{self, Serve, Server};
+use harness::topology::Version;
+use harness::truth::{Counters, Nft};
+use harness::{Gateway, eventually};
+
+use Direction::{ToClient, ToServer};
+
+use crate::watch::{Counted, POINTS, Watch, server_ip};
+use crate::witness::{Place, TEN, late_answers, reports, upload};
+
+/// The kinds of one class at a point, from the client.
+#[track_caller]
+fn kind(counted: &Counted, point: &str, class: &str, kind: &str) -> u64 {
+    counted.labelled(class, &[("point", point), ("from", "client"), ("kind", kind)])
+}
+
+fn sent_again_by_the_client(world: &Gateway) -> i64 {
+    Counters::of(&world.client).get("TcpRetransSegs")
+}
+
+#[test]
+fn a_loss_beyond_the_points_is_a_retransmission() {
+    let rule = late_answers(rules::data(ToServer, 3, Action::Drop));
+    let world = Gateway::plan().server_side(rule).patient().build();
+    let watch = Watch::start(&world);
+    drop(upload(&world, TEN));
+    let counted = watch.at_the_end();
+    assert_eq!(sent_again_by_the_client(&world), 1);
+    let server = reports(&world.server_box().log(), Place::ServerSide);
+    for point in POINTS {
+        counted.only(point, "client", &[("retransmitted_segments", 1)]);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "fast"), 1);
+        counted.only(point, "server", &server);
+    }
+    counted.complete();
+}
+
+#[test]
+fn a_loss_before_the_points_is_a_gap_and_a_late_fill() {
+    let rule = late_answers(rules::data(ToServer, 3, Action::Drop));
+    let world = Gateway::plan().client_side(rule).patient().build();
+    let watch = Watch::start(&world);
+    drop(upload(&world, TEN));
+    let counted = watch.at_the_end();
+    assert_eq!(sent_again_by_the_client(&world), 1);
+    let server = reports(&world.client_box().log(), Place::ClientSide);
+    for point in POINTS {
+        counted.only(point, "client", &[("gaps", 1), ("late_fill_segments", 1)]);
+        assert_eq!(kind(&counted, point, "late_fill_segments", "fast"), 1);
+        counted.only(point, "server", &server);
+    }
+    counted.complete();
+}
+
+/// The loss is the gateway's own, so the two points disagree, and each is right.
+#[test]
+fn a_loss_between_the_points_is_a_retransmission_before_it_and_a_late_fill_behind_it() {
+    let world = Gateway::plan().client_side(late_answers(rules::clean())).patient().build();
+    let body = "counter lost {\n}\nchain passing {\n type filter hook forward priority 0;\n \
+                iifname outside tcp dport 443 meta length > 1000 numgen inc mod 100000 == 3 counter name lost drop\n}";
+    let gateway = Nft::load(&world.gateway, "loss", body);
+    let watch = Watch::start(&world);
+    drop(upload(&world, TEN));
+    let counted = watch.at_the_end();
+    assert_eq!((gateway.counter("lost").0, sent_again_by_the_client(&world)), (1, 1));
+    counted.only("outside", "client", &[("retransmitted_segments", 1)]);
+    counted.only("inside", "client", &[("gaps", 1), ("late_fill_segments", 1)]);
+    assert_eq!(kind(&counted, "outside", "retransmitted_segments", "fast"), 1);
+    assert_eq!(kind(&counted, "inside", "late_fill_segments", "fast"), 1);
+    let server = reports(&world.client_box().log(), Place::ClientSide);
+    for point in POINTS {
+        counted.only(point, "server", &server);
+    }
+    counted.complete();
+}
+
+/// The kernel sends the last segment again as a probe (RFC 8985, 7), and that one's SACK tells it of the one before.
+#[test]
+fn a_lost_tail_is_probed_for() {
+    let rule = late_answers(Rule::from(|packet: &Packet| {
+        let tail = packet.direction == ToServer && matches!(packet.data, 9 | 10);
+        if tail { vec![Action::Drop] } else { Vec::new() }
+    }));
+    let world = Gateway::plan().server_side(rule).patient().build();
+    // Patient but for the probe: no timeout comes before it.
+    world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
+    let watch = Watch::start(&world);
+    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
+    let mut conn = tcp::connect(&world.client, server.address());
+    // The end comes later, or it would be the tail.
+    tcp::echo(&mut conn, TEN);
+    drop(conn);
+    let counted = watch.at_the_end();
+    let kernel = Counters::of(&world.client);
+    let kernel = ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
+    assert_eq!(kernel, [1, 0, 2], "probes, timeouts, segments sent again by the client's kernel");
+    for point in POINTS {
+        counted.only(point, "client", &[("retransmitted_segments", 2)]);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "probe"), 1);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "fast"), 1);
+    }
+    counted.complete();
+}
+
+#[test]
+fn after_a_timeout_all_that_was_lost_is_sent_again_for_it() {
+    let rule = late_answers(Rule::from(|packet: &Packet| {
+        let lost = packet.direction == ToServer && (3..=10).contains(&packet.data);
+        if lost { vec![Action::Drop] } else { Vec::new() }
+    }));
+    let world = Gateway::plan().server_side(rule).build();
+    // No probe: nothing is heard until the timeout (RFC 6298).
+    world.client.sysctl("net/ipv4/tcp_early_retrans", 0);
+    let watch = Watch::start(&world);
+    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
+    let mut conn = tcp::connect(&world.client, server.address());
+    tcp::echo(&mut conn, TEN);
+    drop(conn);
+    let counted = watch.at_the_end();
+    let kernel = Counters::of(&world.client);
+    let kernel = ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
+    assert_eq!(kernel, [0, 1, 8], "probes, timeouts, segments sent again by the client's kernel");
+    for point in POINTS {
+        counted.only(point, "client", &[("retransmitted_segments", 8)]);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "timeout"), 8);
+    }
+    counted.complete();
+}
+
+/// All is delivered and acknowledged, but the acknowledgments do not reach the sender: they pass the points and are lost.
+#[test]
+fn what_was_acknowledged_already_is_sent_again_without_need() {
+    let mut sent = 0;
+    let rule = Rule::from(move |packet: &Packet| {
+        sent = sent.max(packet.data);
+        let deaf = packet.direction == ToClient && (1..=10).contains(&sent);
+        if deaf { vec![Action::Drop] } else { Vec::new() }
+    });
+    let world = Gateway::plan().client_side(rule).patient().build();
+    // Patient but for the probe: no timeout comes before it.
+    world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
+    let watch = Watch::start(&world);
+    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Sink);
+    let mut conn = tcp::connect(&world.client, server.address());
+    conn.send(TEN);
+    eventually(tcp::DEADLINE, "all to be acknowledged", || conn.info().unacked == 0);
+    drop(conn);
+    let counted = watch.at_the_end();
+    assert_eq!(sent_again_by_the_client(&world), 1);
+    let log = world.client_box().log();
+    let server = reports(&log, Place::ClientSide);
+    assert_eq!(server[1], ("duplicate_sacks", 1), "the server got it twice and says so");
+    for point in POINTS {
+        counted.only(point, "client", &[("spurious_segments", 1), ("unanswered_requests", 1)]);
+        assert_eq!(kind(&counted, point, "spurious_segments", "probe"), 1);
+        counted.only(point, "server", &server);
+    }
+    counted.complete();
+}
+
+/// Duplicate ACKs of a bad network, to the last one, against the box's log.
+#[test]
+fn duplicate_acks_are_what_the_box_saw() {
+    let bad = Random::seeded(21).loss(0.02).data_only();
+    let world = Gateway::plan().server_side(bad).build();
+    let watch = Watch::start(&world);
+    drop(upload(&world, 1_000_000));
+    let counted = watch.at_the_end();
+    let server = reports(&world.server_box().log(), Place::ServerSide);
+    assert!(server[0].1 > 10, "the network was bad: {server:?}");
+    for point in POINTS {
+        for (series, count) in server {
+            assert_eq!(counted.tcp(point, "server", series), count, "{series} at {point}");
+        }
+    }
+    counted.complete();
+}
