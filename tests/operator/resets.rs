@@ -16,7 +16,9 @@ use harness::truth::Counters;
 use harness::{Gateway, eventually};
 
 use crate::hand::{By, Hand, quiet};
-use crate::watch::{DEADLINE, compare, eventually_exactly, exactly, services, silence_until, watch};
+use crate::watch::{
+    DEADLINE, compare, eventually_exactly, exactly, services, silence_until, watch, watch_by_both_hooks,
+};
 
 /// What is played, and as what the one RST in it is to be counted.
 struct Case {
@@ -214,7 +216,7 @@ fn each_cause_by_hand_over_both_ip_versions() {
     quiet(&world);
     let ports = || CASES.iter().zip(1_000..);
     let named = ports().map(|(case, port)| (case.name, port));
-    let agent = watch(&world, &format!("limits:\n  idle: {IDLE:?}\n{}", services(named)));
+    let agent = watch_by_both_hooks(&world, &format!("limits:\n  idle: {IDLE:?}\n{}", services(named)));
     let mut wrong = Vec::new();
     for (case, port) in ports() {
         for version in [Version::V4, Version::V6] {
