@@ -20,19 +20,17 @@ use crate::watch::{
     DEADLINE, compare, eventually_exactly, exactly, services, silence_until, watch, watch_by_both_hooks,
 };
 
-/// What is played, and as what the one RST in it is to be counted.
+/// What is played, and as what each RST in it is to be counted: its sender and its cause.
 struct Case {
     name: &'static str,
-    from: &'static str,
-    cause: &'static str,
+    resets: &'static [(&'static str, &'static str)],
     play: fn(&mut Hand),
 }
 
 const CASES: &[Case] = &[
     Case {
         name: "refused_by_hand",
-        from: "server",
-        cause: "refused",
+        resets: &[("server", "refused")],
         play: |hand| {
             hand.syn();
             hand.reset(By::Server);
@@ -40,8 +38,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "half_open_by_the_client_that_only_knocked",
-        from: "client",
-        cause: "half_open",
+        resets: &[("client", "half_open")],
         play: |hand| {
             hand.syn();
             hand.say(By::Server, SYN | ACK, 0);
@@ -50,8 +47,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "half_open_by_the_server_after_the_handshake",
-        from: "server",
-        cause: "half_open",
+        resets: &[("server", "half_open")],
         play: |hand| {
             hand.handshake();
             hand.reset(By::Server);
@@ -59,8 +55,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "after_fin_by_the_client_that_recycles",
-        from: "client",
-        cause: "after_fin",
+        resets: &[("client", "after_fin")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -70,8 +65,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "after_fin_by_the_server_that_gets_data_after_its_close",
-        from: "server",
-        cause: "after_fin",
+        resets: &[("server", "after_fin")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -82,8 +76,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "timeout_after_three_repeats",
-        from: "client",
-        cause: "timeout",
+        resets: &[("client", "timeout")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -97,8 +90,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "two_repeats_are_no_timeout",
-        from: "client",
-        cause: "abort",
+        resets: &[("client", "abort")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -112,8 +104,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "idle_after_the_configured_silence",
-        from: "server",
-        cause: "idle",
+        resets: &[("server", "idle")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -123,8 +114,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "abort_amid_data",
-        from: "client",
-        cause: "abort",
+        resets: &[("client", "abort")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -134,24 +124,21 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unknown_flow_never_seen_by_the_server",
-        from: "server",
-        cause: "unknown_flow",
+        resets: &[("server", "unknown_flow")],
         play: |hand| {
             hand.say(By::Server, RST, 0);
         },
     },
     Case {
         name: "unknown_flow_never_seen_by_the_client",
-        from: "client",
-        cause: "unknown_flow",
+        resets: &[("client", "unknown_flow")],
         play: |hand| {
             hand.say(By::Client, RST, 0);
         },
     },
     Case {
         name: "time_wait_refuses_the_syn",
-        from: "server",
-        cause: "time_wait",
+        resets: &[("server", "time_wait")],
         play: |hand| {
             reuse(hand);
             hand.pass(By::Server, RST | ACK, |frame| frame.seq(0));
@@ -159,8 +146,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "time_wait_challenges_and_the_client_resets",
-        from: "client",
-        cause: "time_wait",
+        resets: &[("client", "time_wait")],
         play: |hand| {
             let (client, server) = reuse(hand);
             hand.pass(By::Server, ACK, |frame| frame.seq(server).ack(client));
@@ -169,8 +155,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "after_reuse_within_the_first_exchange",
-        from: "server",
-        cause: "after_reuse",
+        resets: &[("server", "after_reuse")],
         play: |hand| {
             reuse(hand);
             hand.say(By::Server, SYN | ACK, 0);
@@ -182,14 +167,59 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a_reuse_that_went_well_for_two_exchanges_is_an_abort",
-        from: "server",
-        cause: "abort",
+        resets: &[("server", "abort")],
         play: |hand| {
             reuse(hand);
             hand.say(By::Server, SYN | ACK, 0);
             hand.say(By::Client, ACK, 0);
             hand.exchange();
             hand.exchange();
+            hand.reset(By::Server);
+        },
+    },
+    Case {
+        name: "challenged_first_and_aborted_by_the_client_after_two_exchanges",
+        resets: &[("client", "time_wait"), ("client", "abort")],
+        play: |hand| {
+            let (client, server) = reuse(hand);
+            let (next, _) = hand.numbers();
+            hand.pass(By::Server, ACK, |frame| frame.seq(server).ack(client));
+            hand.pass(By::Client, RST, |frame| frame.seq(client));
+            // The TIME-WAIT is gone (RFC 1337): the same SYN is taken when it is repeated.
+            hand.renumber((next.wrapping_sub(1), 78_000_000));
+            hand.handshake();
+            hand.exchange();
+            hand.exchange();
+            hand.reset(By::Client);
+        },
+    },
+    Case {
+        name: "ignored_first_and_reset_within_the_first_exchange",
+        resets: &[("server", "after_reuse")],
+        play: |hand| {
+            reuse(hand);
+            let (next, server) = hand.numbers();
+            hand.renumber((next.wrapping_sub(1), server));
+            hand.handshake();
+            hand.say(By::Client, PSH | ACK, 400);
+            hand.reset(By::Server);
+        },
+    },
+    Case {
+        name: "met_mid_way_and_aborted",
+        resets: &[("server", "abort")],
+        play: |hand| {
+            hand.exchange();
+            hand.reset(By::Server);
+        },
+    },
+    Case {
+        name: "both_ends_reset_and_share_the_cause",
+        resets: &[("client", "abort"), ("server", "abort")],
+        play: |hand| {
+            hand.handshake();
+            hand.exchange();
+            hand.reset(By::Client);
             hand.reset(By::Server);
         },
     },
@@ -222,8 +252,13 @@ fn each_cause_by_hand_over_both_ip_versions() {
         for version in [Version::V4, Version::V6] {
             (case.play)(&mut Hand::new(&world, version, 40_000, port));
         }
-        let labels = [("from", case.from), ("cause", case.cause), ("origin", "endpoint")];
-        let told = compare(&agent.metrics(), "resets_total", &[("svc", case.name)], &[(&labels, 2)]);
+        let labels: Vec<_> = case
+            .resets
+            .iter()
+            .map(|(from, cause)| [("from", *from), ("cause", *cause), ("origin", "endpoint")])
+            .collect();
+        let expected: Vec<_> = labels.iter().map(|labels| (labels.as_slice(), 2)).collect();
+        let told = compare(&agent.metrics(), "resets_total", &[("svc", case.name)], &expected);
         wrong.extend(told.err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
