@@ -4,7 +4,7 @@
 use harness::agent::{Agent, Launch, left_attached, run_to_end};
 use harness::tcp::{self, Dial, Serve, Server};
 use harness::topology::{CLIENT, SERVER};
-use harness::{Gateway, NetNs, eventually};
+use harness::{Gateway, NetNs, command, eventually};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ fn a_day_in_the_life() {
     to_card.reset();
     let labels = [("cause", "abort"), ("from", "client"), ("origin", "endpoint")];
     eventually_exactly(&agent, "resets_total", &[("svc", "card")], &[(&labels, 1)]);
-    events_resolve(&agent);
+    events_resolve(&world.gateway, &agent);
 
     reloads(&agent, &first);
     // The service that the reload brought counts what comes after it.
@@ -113,11 +113,13 @@ fn flows_are_listed(gateway: &NetNs, agent: &Agent) {
 
 /// What an exemplar names, the event list has.
 #[track_caller]
-fn events_resolve(agent: &Agent) {
-    let id = eventually(DEADLINE, "the event of the reset", || {
+fn events_resolve(gateway: &NetNs, agent: &Agent) {
+    let id = eventually(DEADLINE, "the event of the reset at each point", || {
         let listed = agent.get_json("/api/v1/events?svc=card&anomaly=reset");
-        let events = listed["events"].as_array()?;
-        (events.len() == 2).then(|| events[0]["id"].as_u64())?
+        let resets =
+            listed["events"].as_array().into_iter().flatten().filter(|event| event["type"] == "anomaly");
+        let ids: Vec<_> = resets.filter_map(|event| event["id"].as_u64()).collect();
+        if let [id, _] = ids[..] { Ok(id) } else { Err(listed) }
     });
     let listed = agent.get_json(&format!("/api/v1/events?id={id}"));
     let event = &listed["events"][0];
@@ -125,8 +127,17 @@ fn events_resolve(agent: &Agent) {
     assert_eq!((&event["type"], &event["cause"]), (&"anomaly".into(), &"abort".into()), "{event}");
     assert_eq!((&event["origin"], &event["from"]), (&"endpoint".into(), &"client".into()));
     assert_eq!((&event["client"]["port"], &event["server"]["port"]), (&30_000.into(), &443.into()));
-    let open_metrics = agent.request("GET", "/metrics").body;
-    assert!(!open_metrics.contains("10.77."), "no address is ever a label");
+    let mut curl = gateway.cmd("curl");
+    let url = format!("http://{}/metrics", agent.web());
+    curl.args(["-sSf", "-H", "Accept: application/openmetrics-text; version=1.0.0", &url]);
+    let text = command::run(curl, "");
+    let named = text.lines().find(|line| line.contains("_resets_total{") && line.contains("event_id="));
+    let named = named.unwrap_or_else(|| panic!("no exemplar of a reset in\n{text}"));
+    let digits =
+        named.split("event_id=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("it was found");
+    let listed = agent.get_json(&format!("/api/v1/events?id={digits}"));
+    assert_eq!(listed["events"][0]["cause"], "abort", "{named}: {listed}");
+    assert!(!text.contains("10.77."), "no address is ever in the metrics");
 }
 
 #[track_caller]

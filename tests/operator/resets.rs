@@ -16,21 +16,21 @@ use harness::truth::Counters;
 use harness::{Gateway, eventually};
 
 use crate::hand::{By, Hand, quiet};
-use crate::watch::{DEADLINE, compare, eventually_exactly, exactly, services, silence_until, watch};
+use crate::watch::{
+    DEADLINE, compare, eventually_exactly, exactly, services, silence_until, watch, watch_by_both_hooks,
+};
 
-/// What is played, and as what the one RST in it is to be counted.
+/// What is played, and as what each RST in it is to be counted: its sender and its cause.
 struct Case {
     name: &'static str,
-    from: &'static str,
-    cause: &'static str,
+    resets: &'static [(&'static str, &'static str)],
     play: fn(&mut Hand),
 }
 
 const CASES: &[Case] = &[
     Case {
         name: "refused_by_hand",
-        from: "server",
-        cause: "refused",
+        resets: &[("server", "refused")],
         play: |hand| {
             hand.syn();
             hand.reset(By::Server);
@@ -38,8 +38,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "half_open_by_the_client_that_only_knocked",
-        from: "client",
-        cause: "half_open",
+        resets: &[("client", "half_open")],
         play: |hand| {
             hand.syn();
             hand.say(By::Server, SYN | ACK, 0);
@@ -48,8 +47,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "half_open_by_the_server_after_the_handshake",
-        from: "server",
-        cause: "half_open",
+        resets: &[("server", "half_open")],
         play: |hand| {
             hand.handshake();
             hand.reset(By::Server);
@@ -57,8 +55,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "after_fin_by_the_client_that_recycles",
-        from: "client",
-        cause: "after_fin",
+        resets: &[("client", "after_fin")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -68,8 +65,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "after_fin_by_the_server_that_gets_data_after_its_close",
-        from: "server",
-        cause: "after_fin",
+        resets: &[("server", "after_fin")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -80,8 +76,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "timeout_after_three_repeats",
-        from: "client",
-        cause: "timeout",
+        resets: &[("client", "timeout")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -95,8 +90,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "two_repeats_are_no_timeout",
-        from: "client",
-        cause: "abort",
+        resets: &[("client", "abort")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -110,8 +104,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "idle_after_the_configured_silence",
-        from: "server",
-        cause: "idle",
+        resets: &[("server", "idle")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -121,8 +114,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "abort_amid_data",
-        from: "client",
-        cause: "abort",
+        resets: &[("client", "abort")],
         play: |hand| {
             hand.handshake();
             hand.exchange();
@@ -132,24 +124,21 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unknown_flow_never_seen_by_the_server",
-        from: "server",
-        cause: "unknown_flow",
+        resets: &[("server", "unknown_flow")],
         play: |hand| {
             hand.say(By::Server, RST, 0);
         },
     },
     Case {
         name: "unknown_flow_never_seen_by_the_client",
-        from: "client",
-        cause: "unknown_flow",
+        resets: &[("client", "unknown_flow")],
         play: |hand| {
             hand.say(By::Client, RST, 0);
         },
     },
     Case {
         name: "time_wait_refuses_the_syn",
-        from: "server",
-        cause: "time_wait",
+        resets: &[("server", "time_wait")],
         play: |hand| {
             reuse(hand);
             hand.pass(By::Server, RST | ACK, |frame| frame.seq(0));
@@ -157,8 +146,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "time_wait_challenges_and_the_client_resets",
-        from: "client",
-        cause: "time_wait",
+        resets: &[("client", "time_wait")],
         play: |hand| {
             let (client, server) = reuse(hand);
             hand.pass(By::Server, ACK, |frame| frame.seq(server).ack(client));
@@ -167,8 +155,7 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "after_reuse_within_the_first_exchange",
-        from: "server",
-        cause: "after_reuse",
+        resets: &[("server", "after_reuse")],
         play: |hand| {
             reuse(hand);
             hand.say(By::Server, SYN | ACK, 0);
@@ -180,14 +167,59 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "a_reuse_that_went_well_for_two_exchanges_is_an_abort",
-        from: "server",
-        cause: "abort",
+        resets: &[("server", "abort")],
         play: |hand| {
             reuse(hand);
             hand.say(By::Server, SYN | ACK, 0);
             hand.say(By::Client, ACK, 0);
             hand.exchange();
             hand.exchange();
+            hand.reset(By::Server);
+        },
+    },
+    Case {
+        name: "challenged_first_and_aborted_by_the_client_after_two_exchanges",
+        resets: &[("client", "time_wait"), ("client", "abort")],
+        play: |hand| {
+            let (client, server) = reuse(hand);
+            let (next, _) = hand.numbers();
+            hand.pass(By::Server, ACK, |frame| frame.seq(server).ack(client));
+            hand.pass(By::Client, RST, |frame| frame.seq(client));
+            // The TIME-WAIT is gone (RFC 1337): the same SYN is taken when it is repeated.
+            hand.renumber((next.wrapping_sub(1), 78_000_000));
+            hand.handshake();
+            hand.exchange();
+            hand.exchange();
+            hand.reset(By::Client);
+        },
+    },
+    Case {
+        name: "ignored_first_and_reset_within_the_first_exchange",
+        resets: &[("server", "after_reuse")],
+        play: |hand| {
+            reuse(hand);
+            let (next, server) = hand.numbers();
+            hand.renumber((next.wrapping_sub(1), server));
+            hand.handshake();
+            hand.say(By::Client, PSH | ACK, 400);
+            hand.reset(By::Server);
+        },
+    },
+    Case {
+        name: "met_mid_way_and_aborted",
+        resets: &[("server", "abort")],
+        play: |hand| {
+            hand.exchange();
+            hand.reset(By::Server);
+        },
+    },
+    Case {
+        name: "both_ends_reset_and_share_the_cause",
+        resets: &[("client", "abort"), ("server", "abort")],
+        play: |hand| {
+            hand.handshake();
+            hand.exchange();
+            hand.reset(By::Client);
             hand.reset(By::Server);
         },
     },
@@ -214,14 +246,19 @@ fn each_cause_by_hand_over_both_ip_versions() {
     quiet(&world);
     let ports = || CASES.iter().zip(1_000..);
     let named = ports().map(|(case, port)| (case.name, port));
-    let agent = watch(&world, &format!("limits:\n  idle: {IDLE:?}\n{}", services(named)));
+    let agent = watch_by_both_hooks(&world, &format!("limits:\n  idle: {IDLE:?}\n{}", services(named)));
     let mut wrong = Vec::new();
     for (case, port) in ports() {
         for version in [Version::V4, Version::V6] {
             (case.play)(&mut Hand::new(&world, version, 40_000, port));
         }
-        let labels = [("from", case.from), ("cause", case.cause), ("origin", "endpoint")];
-        let told = compare(&agent.metrics(), "resets_total", &[("svc", case.name)], &[(&labels, 2)]);
+        let labels: Vec<_> = case
+            .resets
+            .iter()
+            .map(|(from, cause)| [("from", *from), ("cause", *cause), ("origin", "endpoint")])
+            .collect();
+        let expected: Vec<_> = labels.iter().map(|labels| (labels.as_slice(), 2)).collect();
+        let told = compare(&agent.metrics(), "resets_total", &[("svc", case.name)], &expected);
         wrong.extend(told.err());
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -325,8 +362,13 @@ fn injected(
         ToClient => (world.server_box(), (SERVER.mac, INSIDE.mac), "server"),
         ToServer => (world.client_box(), (CLIENT.mac, OUTSIDE.mac), "client"),
     };
-    // The last ACK may still be on its way.
-    eventually(DEADLINE, "both ends to be done", || conn.info().unacked == 0);
+    // The client acknowledges the last echo when it likes; after the RST that would be answered with another one.
+    eventually(DEADLINE, "all to be acknowledged", || {
+        middle.with_log(|log| {
+            let (to_server, to_client) = (log.departed(ToServer).last()?, log.departed(ToClient).last()?);
+            (to_server.ack == to_client.end() && to_client.ack == to_server.end()).then_some(())
+        })
+    });
     let last = middle.log().departed(towards).last().cloned().expect("both ends have sent");
     let frame = Frame::new(last.source, last.destination).macs(macs.0, macs.1).flags(RST).seq(last.end());
     let frame = forge(frame.ttl(last.ttl), last.ip_id.expect("it is IPv4"));
@@ -334,4 +376,10 @@ fn injected(
     let labels = [("from", from), ("cause", "abort"), ("origin", origin)];
     eventually_exactly(agent, "resets_total", &[("svc", svc)], &[(&labels, 1)]);
     assert_eq!(ends(), before, "neither end has sent an RST");
+    // The end that knows nothing of it closes, and the other one answers that with an RST of its own: none of the next.
+    drop(conn);
+    drop(server);
+    eventually(DEADLINE, "the deceived end to be done", || {
+        ends().iter().sum::<i64>() == before.iter().sum::<i64>() + 1
+    });
 }

@@ -11,6 +11,7 @@ use harness::{Gateway, eventually};
 use crate::hand::{By, Hand, Passed, quiet};
 use crate::watch::{
     DEADLINE, Labels, POINTS, configuration, eventually_exactly, exactly, services, silence_until, watch,
+    watch_by_both_hooks,
 };
 
 const HOLDERS: [&str; 5] = ["syn_sender", "syn_receiver", "both", "nobody", "open"];
@@ -99,9 +100,9 @@ fn second_connection(hand: &mut Hand, outcome: &str) -> Passed {
 fn each_reuse_by_hand_is_counted_once_and_its_gap_measured() {
     let world = Gateway::new();
     quiet(&world);
-    let names = ["matrix", "matrix6", "gaps", "no-reuse", "late", "short"];
+    let names = ["matrix", "matrix6", "gaps", "no-reuse", "late", "short", "never"];
     let services = services(names.into_iter().zip(1_000..));
-    let agent = watch(&world, &services);
+    let agent = watch_by_both_hooks(&world, &services);
     matrix(&world, &agent, Version::V4, ("matrix", 1_000));
     matrix(&world, &agent, Version::V6, ("matrix6", 1_001));
     gaps(&world, &agent);
@@ -110,6 +111,9 @@ fn each_reuse_by_hand_is_counted_once_and_its_gap_measured() {
     agent.rewrite_configuration(&configuration(&format!("limits:\n  time_wait: 1s\n{services}")));
     assert_eq!(agent.reload().status, 200);
     beyond_the_window(&world, &agent);
+    agent.rewrite_configuration(&configuration(&format!("limits:\n  handshake_timeout: 1s\n{services}")));
+    assert_eq!(agent.reload().status, 200);
+    never_answered(&world, &agent);
     agent.stop();
 }
 
@@ -202,6 +206,22 @@ fn beyond_the_window(world: &Gateway, agent: &Agent) {
     let labels = [("holder", "syn_receiver"), ("outcome", "accepted")];
     exactly(agent, REUSES, &[("svc", "short")], &[(&labels, 1)]);
     measured.check(agent, &[("svc", "short")]);
+}
+
+/// A SYN that nothing follows: that it was ignored is known when the agent gives it up.
+#[track_caller]
+fn never_answered(world: &Gateway, agent: &Agent) {
+    let mut measured = Gaps::default();
+    for (port, version) in [(45_000, Version::V4), (45_001, Version::V6)] {
+        let mut hand = Hand::new(world, version, port, 1_006);
+        let closed = first_connection(&mut hand, "syn_receiver").expect("it was closed");
+        let (client, server) = hand.numbers();
+        hand.renumber((client.wrapping_sub(1_000_000), server));
+        measured.add(closed, hand.syn());
+    }
+    measured.check(agent, &[("svc", "never")]);
+    let labels = [("holder", "syn_receiver"), ("outcome", "ignored"), ("from", "client")];
+    eventually_exactly(agent, REUSES, &[("svc", "never")], &[(&labels, 2)]);
 }
 
 /// Real kernels on both sides: the client or the server waits, and takes the next connection or refuses it.

@@ -54,8 +54,10 @@ fn a_full_ring_loses_records_and_counts_each() {
     // The agent sees again what comes now.
     let again = Dial::default().from((CLIENT.v4, 9_000)).try_connect(&world.client, (SERVER.v4, 81));
     assert!(again.is_err());
-    let events = agent.get_json("/api/v1/events?port=9000");
-    assert_eq!(events["events"].as_array().map(Vec::len), Some(4), "{events}");
+    eventually(DEADLINE, "the events of what came now", || {
+        let listed = agent.get_json("/api/v1/events?port=9000");
+        if listed["events"].as_array().is_some_and(|events| events.len() == 4) { Ok(()) } else { Err(listed) }
+    });
     let [submitted, received, lost_now] = ring(&agent.metrics());
     assert_eq!((submitted, lost_now), (received + lost, lost));
     agent.stop();

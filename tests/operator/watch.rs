@@ -31,6 +31,19 @@ pub fn watch<'a>(world: &'a Gateway, more: &str) -> Agent<'a> {
     Launch::configuration(configuration(more)).start(&world.gateway)
 }
 
+/// The same, with what comes in from outside seen by XDP and the rest by tc.
+#[track_caller]
+pub fn watch_by_both_hooks<'a>(world: &'a Gateway, more: &str) -> Agent<'a> {
+    let text = configuration(more).replacen("name: outside\n", "name: outside\n    ingress: xdp\n", 1);
+    let agent = Launch::configuration(text).start(&world.gateway);
+    let ingress = |point, mode| {
+        let labels = [("point", point), ("hook", "ingress"), ("mode", mode)];
+        agent.metrics().get("fivetuple_attached", &labels)
+    };
+    assert_eq!((ingress("outside", "xdp"), ingress("inside", "xdp")), (1.0, 0.0));
+    agent
+}
+
 /// Some labels.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 /// Some labels and how often they were counted.

@@ -4,7 +4,10 @@
 //! the first rule of [`cause`] that fits. Its origin is a middlebox when its TTL or IPv4 identification is not what
 //! the side it claims to come from has been sending.
 
-use super::{Hit, reuse::Outcome};
+use super::{
+    Hit,
+    reuse::{Holder, Outcome},
+};
 use crate::{
     facts::Facts,
     label::{Side, labels},
@@ -48,13 +51,16 @@ pub fn cause(f: &Facts) -> u8 {
 fn rule(f: &Facts) -> Cause {
     let from_server = matches!(f.side, Side::Server);
     let handshake = f.phase <= Phase::SynSent as u8;
-    if f.holder.is_some() {
+    if let Some(holder) = f.holder {
+        // Against an open connection the phase is the old one's; a reuse of a closed one has its own.
+        let waits = handshake || matches!(holder, Holder::Open);
         let answers_syn = from_server && handshake;
-        let ends_challenge = !from_server && matches!(f.outcome, Some(Outcome::Challenged));
+        let ends_challenge = !from_server && waits && matches!(f.outcome, Some(Outcome::Challenged));
         if answers_syn || ends_challenge {
             return Cause::TimeWait;
         }
-        let accepted = matches!(f.outcome, Some(Outcome::Accepted));
+        // Also when the SYN was challenged or ignored first, and accepted when it was repeated.
+        let accepted = matches!(f.outcome, Some(Outcome::Accepted)) || !waits;
         if accepted && !f.second_exchange && !f.fin_before {
             return Cause::AfterReuse;
         }
@@ -98,7 +104,6 @@ pub fn detect(f: &Facts) -> Hit {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::anomaly::reuse::Holder;
 
     fn rst(side: Side, phase: Phase) -> Facts {
         Facts { rst: true, phase: phase as u8, data_before: true, ..Facts::blank(side, 0, 1) }
@@ -121,6 +126,12 @@ mod tests {
         let accepted = Facts { phase: Phase::Established as u8, ..reused(Some(Outcome::Accepted)) };
         assert_eq!(rule(&accepted), Cause::AfterReuse);
         assert_eq!(rule(&Facts { second_exchange: true, ..accepted }), Cause::Abort);
+        let late = |side, o| Facts { side, outcome: Some(o), ..accepted };
+        assert_eq!(rule(&late(Side::Server, Outcome::Ignored)), Cause::AfterReuse);
+        let challenged = late(Side::Client, Outcome::Challenged);
+        assert_eq!(rule(&challenged), Cause::AfterReuse);
+        assert_eq!(rule(&Facts { second_exchange: true, ..challenged }), Cause::Abort);
+        assert_eq!(rule(&Facts { holder: Some(Holder::Open), ..challenged }), Cause::TimeWait);
         assert_eq!(rule(&rst(Side::Server, Phase::SynSent)), Cause::Refused);
         assert_eq!(rule(&Facts { data_before: false, ..rst(Side::Client, Phase::SynReceived) }), Cause::HalfOpen);
         assert_eq!(rule(&Facts { fin_before: true, repeats: 9, ..est(Side::Client) }), Cause::AfterFin);
