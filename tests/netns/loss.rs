@@ -54,7 +54,9 @@ fn against_the_kernel(version: Version, offloads: bool, share: f64) {
             );
             // Nothing is lost, overtaken or copied on the way to the points.
             for series in ["gaps", "late_fill_segments", "out_of_order_segments", "duplicate_segments"] {
-                assert_eq!(counted.tcp(point, from, series), 0, "{point} {from} {series}; {anomalies:?}");
+                let events = || watch.agent.get("/api/v1/events?anomaly=duplicate&limit=5");
+                let count = counted.tcp(point, from, series);
+                assert_eq!(count, 0, "{point} {from} {series}; {anomalies:?}; {}", events());
             }
             assert_eq!(counted.tcp(point, from, "unknown_segments"), 0, "{point} {from}; {anomalies:?}");
         }
