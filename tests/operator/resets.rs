@@ -314,11 +314,16 @@ fn aborted(world: &Gateway, agent: &Agent) {
     eventually(DEADLINE, "the server to have ended all", || {
         echo.finished().len() == 3 && reset.finished().len() == 2
     });
-    let grown = |end, before| Counters::of(end).since(before).get("TcpOutRsts");
-    assert_eq!((grown(&world.client, &before[0]), grown(&world.server, &before[1])), (3, 2));
-    let labels = |from| [("from", from), ("cause", "abort"), ("origin", "endpoint")];
-    eventually_exactly(agent, "resets_total", &[("svc", "client-abort")], &[(&labels("client"), 3)]);
-    eventually_exactly(agent, "resets_total", &[("svc", "server-abort")], &[(&labels("server"), 2)]);
+    // A kernel sends more than one where a segment crosses its RST: it answers what it has just forgotten.
+    eventually(DEADLINE, "as many as the kernels say", || {
+        let grown = |end, before| Counters::of(end).since(before).get("TcpOutRsts") as u32;
+        let (client, server) = (grown(&world.client, &before[0]), grown(&world.server, &before[1]));
+        assert!(client >= 3 && server >= 2, "{client} and {server} RSTs for 3 and 2 connections");
+        let labels = |from| [("from", from), ("cause", "abort"), ("origin", "endpoint")];
+        let metrics = agent.metrics();
+        compare(&metrics, "resets_total", &[("svc", "client-abort")], &[(&labels("client"), client)])?;
+        compare(&metrics, "resets_total", &[("svc", "server-abort")], &[(&labels("server"), server)])
+    });
 }
 
 fn timeout(world: &Gateway, agent: &Agent) {
