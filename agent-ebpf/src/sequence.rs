@@ -227,7 +227,10 @@ fn repeated(score: &HalfScore, s: &Segment, known_end: SeqNum, c: &Context) -> (
                 return (Verdict::Duplicate, Evidence::Timestamp);
             }
             let soon = c.now.stamp().since(c.me.last_data) < c.round_trip_us();
-            if soon && !(timestamps && later > 0) && s.end() == c.me.next {
+            // A server answers every SYN it gets again, and its timer besides (RFC 9293, 3.10.7.4): two SYN-ACKs may
+            // follow each other at once.
+            let syn_ack = s.flags.syn() && s.flags.ack();
+            if soon && !syn_ack && !(timestamps && later > 0) && s.end() == c.me.next {
                 // The last segment again, before its sender could have heard anything.
                 return (Verdict::Duplicate, Evidence::Time);
             }

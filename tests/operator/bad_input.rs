@@ -116,11 +116,12 @@ fn missing_capabilities_are_named() {
     let pair = Pair::new();
     let run = ["run", "--interface=eth0", "--web.listen-address=127.0.0.1:0"];
     for (bounding, word) in [
-        ("-all", "CAP_BPF and CAP_NET_ADMIN missing"),
+        ("-all", "CAP_BPF and CAP_NET_ADMIN and CAP_PERFMON missing"),
         ("-bpf,-sys_admin", "CAP_BPF missing"),
         ("-net_admin,-sys_admin", "CAP_NET_ADMIN missing"),
+        ("-perfmon,-sys_admin", "CAP_PERFMON missing"),
     ] {
-        let remedy = "AmbientCapabilities=CAP_BPF CAP_NET_ADMIN";
+        let remedy = "AmbientCapabilities=CAP_BPF CAP_NET_ADMIN CAP_PERFMON";
         refused(&pair.left, &without(&pair.left, bounding, &run), 1, &[word, remedy]);
         let check = without(&pair.left, bounding, &["check", "--interface=eth0"]);
         refused(&pair.left, &check, 1, &[word, remedy]);

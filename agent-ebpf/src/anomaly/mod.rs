@@ -83,7 +83,7 @@ anomalies! {
     zero_window_probe, ZeroWindowProbe = "zero_window_probes" [], false: "Probes of a closed window: at most one byte while the other side's window was 0.";
     duplicate_ack, DuplicateAck = "duplicate_acks" [], false: "Acknowledgements repeated while data was outstanding: the receiver got something out of order.";
     duplicate_sack, DuplicateSack = "duplicate_sacks" [], true: "D-SACK reports: the receiver got bytes twice, sent again without need or copied.";
-    zero_window, ZeroWindow = "zero_windows" [], true: "Segments that closed the window: the receiving application does not read.";
+    zero_window, ZeroWindow = "zero_windows" [], true: "Segments with window 0: the receiving application does not read.";
     syn_retransmission, SynRetransmission = "syn_retransmissions" [], true: "SYNs sent again with the same initial sequence number; also among the retransmissions, kind syn.";
     syn_ack_retransmission, SynAckRetransmission = "syn_ack_retransmissions" [], true: "SYN-ACKs sent again; also among the retransmissions, kind syn.";
     reset, Reset = "resets" [Cause, Origin], true: "RSTs, by why (cause) and from where (origin); the side is the one the RST names as its sender.";

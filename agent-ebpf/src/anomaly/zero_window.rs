@@ -1,4 +1,4 @@
-//! Segments that closed the window.
+//! Segments with window 0, one count for each while the window stays closed.
 //!
 //! Window field 0 on a segment without SYN, FIN or RST (RFC 9293, 3.8.6).
 

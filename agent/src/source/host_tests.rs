@@ -1,3 +1,5 @@
+//! The host's tables do what the kernel's do.
+
 use super::*;
 use agent_ebpf::{
     health::Health,
