@@ -97,11 +97,17 @@ fn a_lost_tail_is_probed_for() {
     let counted = watch.at_the_end();
     let kernel = Counters::of(&world.client);
     let kernel = ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
-    assert_eq!(kernel, [1, 0, 2], "probes, timeouts, segments sent again by the client's kernel");
+    let [probes, timeouts, sent_again] = kernel.map(|n| u64::try_from(n).expect("counters only grow"));
+    // On a busy machine the answer to the probe may come after the timer: then a timeout sends the other one again.
+    assert!(
+        probes == 1 && sent_again == 2,
+        "probes, timeouts, segments sent again by the client's kernel: {kernel:?}"
+    );
     for point in POINTS {
         counted.only(point, "client", &[("retransmitted_segments", 2)]);
-        assert_eq!(kind(&counted, point, "retransmitted_segments", "probe"), 1);
-        assert_eq!(kind(&counted, point, "retransmitted_segments", "fast"), 1);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "probe"), probes);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "timeout"), timeouts);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "fast"), sent_again - probes - timeouts);
     }
     counted.complete();
 }

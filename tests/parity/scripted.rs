@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use agent_ebpf::anomaly::{Anomaly, Cause, Holder, Origin, Outcome};
 use agent_ebpf::counter::{Series, width};
 use agent_ebpf::facts::RetransKind;
+use agent_ebpf::histogram::Histogram;
 use agent_ebpf::label::Side;
 use agent_ebpf::traffic::Traffic;
 use harness::impair::Direction;
@@ -144,4 +145,30 @@ fn every_case_is_told_and_kernel_and_host_agree() {
     let wanted = rows.chain(causes).chain(origins).chain(holders).chain(outcomes).chain(kinds);
     let missing: Vec<_> = wanted.filter(|(series, value)| !has(series, value)).collect();
     assert!(missing.is_empty(), "no case tells {missing:?}");
+}
+
+/// From a close to the SYN that takes the five-tuple again, by the time handed in: counted to the nanosecond up to the
+/// window of 60 s, and no reuse beyond.
+#[test]
+fn gaps_from_a_millisecond_to_seventy_seconds() {
+    const MS: u64 = 1_000_000;
+    let mut rig = Rig::get();
+    for gap in [1, 2, 100, 999, 1_000, 5_000, 30_000, 59_999, 60_000, 60_001, 70_000] {
+        // The server's FIN is the close; the client's last ACK comes a millisecond later.
+        let syn = format!("+{}ms C S seq=100000\n +1ms S S. seq=200000 ack=100001", gap - 1);
+        let text = format!("{HANDSHAKE}{EXCHANGE}{CLOSE}\n{syn}");
+        for ingress in [Hook::Xdp, Hook::TcIn] {
+            let known = agree(&mut rig, &packets(Script::default(), &text, ingress), || text.clone());
+            let slot = |at: usize| known.totals.iter().map(|t| t[at]).sum::<u64>();
+            let counted = told(&known).contains("five_tuple_reuses/syn_sender/accepted");
+            let within = gap <= 60_000;
+            assert_eq!(counted, within, "a gap of {gap} ms");
+            assert_eq!(
+                slot(Histogram::ReuseGap.sum()),
+                if within { gap * MS } else { 0 },
+                "a gap of {gap} ms"
+            );
+            assert_eq!(slot(Histogram::ReuseGap.bucket(gap * MS)), u64::from(within), "a gap of {gap} ms");
+        }
+    }
 }

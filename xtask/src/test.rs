@@ -131,7 +131,7 @@ fn cargo_test(selection: &Selection, targets: &[&str], config: &[String]) -> Res
 
 fn test_command(selection: &Selection, targets: &[&str], config: &[String]) -> Command {
     let mut cmd = cargo::command("test");
-    cmd.args(config).args(["--workspace", "--locked"]).args(targets);
+    cmd.args(config).args(["--workspace", "--locked", "--no-fail-fast"]).args(targets);
     // After `--`, where any number of filters is allowed; cargo itself takes only one.
     cmd.arg("--").args(&selection.filters).args(&selection.extra);
     cmd
@@ -163,7 +163,9 @@ mod tests {
         let selection = parsed(&["--only", "netns", "retrans", "rst", "--", "--nocapture"]).unwrap();
         let line = sh::show(&test_command(&selection, &["--test", "netns"], &[]));
         assert!(
-            line.ends_with("test --workspace --locked --test netns -- retrans rst --nocapture"),
+            line.ends_with(
+                "test --workspace --locked --no-fail-fast --test netns -- retrans rst --nocapture"
+            ),
             "{line}"
         );
     }

@@ -4,7 +4,7 @@
 //! interfaces and a thread that carries frames from one to the other. A [`Rule`] is asked about every frame; what it
 //! answered, and what left the box in which order, is the [`Log`]: tests take their truth from there.
 //!
-//! ```ignore
+//! ```text
 //! // The third data segment that the client sends is lost, once.
 //! let world = Gateway::plan().client_side(rules::data(Direction::ToServer, 3, Action::Drop)).build();
 //! ```
