@@ -52,8 +52,6 @@ maps! {
 
 /// Most points: the number fits the flow key, and the last one means "none".
 pub const MAX_POINTS: u8 = 255;
-/// Services without a name of their own.
-pub const SVC_OTHER: u16 = 0;
 
 /// Read-only configuration, fixed when the programs are loaded.
 #[repr(C)]

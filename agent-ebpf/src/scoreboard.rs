@@ -252,11 +252,6 @@ impl HalfScore {
     pub const fn sacked_above(&self, end: SeqNum) -> bool {
         self.has(Self::SACKED) && self.sack_high.after(end)
     }
-
-    /// Whether any hole is open.
-    pub fn has_holes(&self) -> bool {
-        self.holes.iter().any(|h| !h.free())
-    }
 }
 
 #[cfg(test)]
@@ -290,7 +285,7 @@ mod tests {
         assert_eq!(holes(&s), [(110, 140), (150, 190)]);
         assert_eq!(filled(&mut s, 100, 300), 70);
         assert_eq!(s.filling.start, SeqNum(150));
-        assert!(!s.has_holes());
+        assert_eq!(holes(&s), []);
     }
 
     #[test]
@@ -299,7 +294,7 @@ mod tests {
         s.open(Hole { start: SeqNum(u32::MAX - 9), end: SeqNum(10), ..Hole::default() });
         assert_eq!(filled(&mut s, u32::MAX, 5), 6);
         assert_eq!(filled(&mut s, u32::MAX - 20, 20), 14);
-        assert!(!s.has_holes());
+        assert_eq!(holes(&s), []);
     }
 
     #[test]
