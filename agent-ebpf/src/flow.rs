@@ -240,8 +240,6 @@ impl Flow {
     pub const PENDING: u16 = 1 << 8;
     /// The server sent payload.
     pub const ANSWERED: u16 = 1 << 9;
-    /// A half was seen at both hooks of the point (in and out of one interface).
-    pub const HAIRPIN: u16 = 1 << 10;
 
     /// Copies all but the lock, which the verifier lets nobody read, to memory of a flow's size.
     ///

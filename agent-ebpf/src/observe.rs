@@ -151,7 +151,6 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     let (flow, f) = (settled(flow), settled(f));
     if f.hairpin {
         // Routed back out of the interface it came in on: the same segment, seen a second time.
-        flow.bits |= Flow::HAIRPIN;
         return;
     }
     if f.holder.is_some() && f.outcome.is_none() {

@@ -38,13 +38,11 @@ fn contender_dir(flow: &Flow) -> Option<usize> {
 /// Makes a blank flow this segment's.
 #[inline(always)]
 pub fn open(flow: &mut Flow, s: &Segment, at: &Sighting) -> Opened {
-    let dir = at.dir & 1;
     let by_syn = s.flags.syn();
-    flow.client = if by_syn { dir ^ s.flags.ack() as usize } else { infer_client(s, at) } as u8;
+    flow.client = client_of(s, at) as u8;
     flow.bits = Flow::USED | if by_syn { 0 } else { Flow::JOINED_LATE };
     flow.tag = at.tag;
-    // Chosen by a branch: before Linux 6.8 the verifier loses the bounds of an index that was made by XOR.
-    flow.svc = if core::hint::black_box(flow.client) == 0 { at.services[1] } else { at.services[0] };
+    flow.svc = service_of(flow.client, at);
     flow.opened = at.now;
     if by_syn && !s.flags.ack() {
         flow.phase = Phase::SynSent as u8;
@@ -58,17 +56,28 @@ pub fn open(flow: &mut Flow, s: &Segment, at: &Sighting) -> Opened {
     if by_syn { Opened::Syn } else { Opened::JoinedLate }
 }
 
-/// Client and server of a connection met mid-way: the end that is a configured service serves; failing that the one
-/// with the lower port, as servers' ports lie below the ephemeral range (RFC 6335, 6).
+/// Which half is the client's, by a segment without a flow: the sender of a SYN, the receiver of a SYN-ACK. Mid-way the
+/// end that is a configured service serves; failing that the one with the lower port, as servers' ports lie below the
+/// ephemeral range (RFC 6335, 6).
 #[inline(always)]
-pub fn infer_client(s: &Segment, at: &Sighting) -> usize {
+pub fn client_of(s: &Segment, at: &Sighting) -> usize {
     let dir = at.dir & 1;
+    if s.flags.syn() {
+        return dir ^ s.flags.ack() as usize;
+    }
     match (at.services[0] != 0, at.services[1] != 0) {
         (true, false) => return 1,
         (false, true) => return 0,
         _ => {}
     }
     if s.sport < s.dport { 1 - dir } else { dir }
+}
+
+/// The service of the other half than the client's.
+#[inline(always)]
+pub fn service_of(client: u8, at: &Sighting) -> u16 {
+    // Chosen by a branch: before Linux 6.8 the verifier loses the bounds of an index that was made by XOR.
+    if core::hint::black_box(client) == 0 { at.services[1] } else { at.services[0] }
 }
 
 /// Notes whose TIME-WAIT a SYN met, when the previous connection closed less than the window ago.

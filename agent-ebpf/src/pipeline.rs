@@ -18,7 +18,7 @@ use crate::{
     label::{Direction, Side},
     layout::{Config, HealthCounts, Totals, health_index, totals_index},
     observe::{Before, Settings, Sighting, before, observe},
-    open::infer_client,
+    open::{client_of, service_of},
     phase::Phase,
     record::{AnomalyRecord, EndRecord, Head, Tag},
     scoreboard::Scoreboard,
@@ -358,6 +358,11 @@ fn meet<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
         if let Some(entry) = w.create(&x.key) {
             return NonNull::new(entry);
         }
+        // Another processor may have made it and moved it on before it could be found.
+        if let Some(entry) = w.flow(&x.key) {
+            x.waiting = false;
+            return NonNull::new(entry);
+        }
         note(w.health(health_index(x.point as u32, x.direction)), Health::HalfOpenFull);
     }
     stranger(x);
@@ -368,10 +373,9 @@ fn meet<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
 #[inline(never)]
 fn stranger(x: &mut Scratch) {
     let (s, at) = (&x.segment, &x.sighting);
-    let client = if s.flags.syn() { at.dir ^ s.flags.ack() as usize } else { infer_client(s, at) };
+    let client = client_of(s, at);
     let side = if client == at.dir { Side::Client } else { Side::Server };
-    let svc = if client == 0 { at.services[1] } else { at.services[0] };
-    x.facts = Facts::blank(side, svc, s.segments);
+    x.facts = Facts::blank(side, service_of(client as u8, at), s.segments);
 }
 
 /// Totals, and a record of what is wrong.

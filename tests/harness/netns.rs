@@ -157,6 +157,11 @@ impl NetNs {
         steered.unwrap_or_else(|error: std::io::Error| panic!("cannot steer {interface}: {error}"));
     }
 
+    /// Whether there is an interface of this name.
+    pub fn has_interface(&self, name: &str) -> bool {
+        self.run(|| nix::net::if_::if_nametoindex(name).is_ok())
+    }
+
     /// Turns segmentation and checksum offloads of an interface on or off, so that what a hook sees is what a wire
     /// would carry (off) or what a virtual network really hands over (on).
     #[track_caller]

@@ -188,6 +188,33 @@ fn repeats_are_no_reuse(world: &Gateway, agent: &Agent) {
     Gaps::default().check(agent, &of);
 }
 
+/// What the tables have kept for more than a minute is known to the end of a window that is as long.
+#[test]
+fn gaps_of_seventy_seconds_are_counted_in_a_window_of_ninety() {
+    let world = Gateway::new();
+    quiet(&world);
+    let agent = watch(&world, &format!("limits:\n  time_wait: 90s\n{}", services([("long", 1_000)])));
+    let pairs = HOLDERS[..4].iter().zip(OUTCOMES);
+    let mut first: Vec<_> = pairs
+        .zip(46_000..)
+        .map(|((holder, outcome), port)| {
+            let mut hand = Hand::new(&world, Version::V4, port, 1_000);
+            let closed = first_connection(&mut hand, holder).expect("it was closed");
+            (hand, holder, outcome, closed)
+        })
+        .collect();
+    let mut measured = Gaps::default();
+    for (hand, holder, outcome, closed) in &mut first {
+        silence_until(closed.arrived, Duration::from_secs(70));
+        measured.add(*closed, second_connection(hand, outcome));
+        let labels = [("holder", **holder), ("outcome", outcome), ("from", "client")];
+        exactly(&agent, REUSES, &labels, &[(&[], 1)]);
+    }
+    exactly(&agent, REUSES, &[("svc", "long")], &[(&[], 4)]);
+    measured.check(&agent, &[("svc", "long")]);
+    agent.stop();
+}
+
 #[track_caller]
 fn beyond_the_window(world: &Gateway, agent: &Agent) {
     let mut late = Hand::new(world, Version::V4, 44_000, 1_004);
@@ -235,13 +262,13 @@ fn real_kernels_take_a_five_tuple_again() {
     let echo = Server::start(&world.server, (SERVER.v4, 81), Serve::Echo);
     let mut conn = Dial::default().from(from).connect(&world.client, echo.address());
     tcp::echo(&mut conn, 100);
+    let closing = Instant::now();
     conn.close();
-    let closed = Instant::now();
     // Linux lets its own TIME-WAIT go for a new connection after a second.
     let mut conn = eventually(DEADLINE, "the client to take its port again", || {
         Dial::default().from(from).try_connect(&world.client, echo.address())
     });
-    let longest = closed.elapsed();
+    let longest = closing.elapsed();
     tcp::echo(&mut conn, 100);
     let labels = [("holder", "syn_sender"), ("outcome", "accepted"), ("from", "client")];
     exactly(&agent, REUSES, &[("svc", "client-waits")], &[(&labels, 1)]);

@@ -1,50 +1,17 @@
 //! What a real kernel sent, with loss: the same capture through both sides, compared after every frame.
-
-use std::net::IpAddr;
-use std::path::Path;
+//!
+//! The captures of the end-to-end tests are compared where they are made, by [`harness::agent`].
 
 use agent_ebpf::label::Side;
 use agent_ebpf::traffic::Traffic;
-use agent_ebpf::wire::{Addr, Segment};
 use harness::impair::Direction;
 use harness::impair::rules::Random;
-use harness::script::pcap;
+use harness::parity::captured::{capture_agrees, packets};
+use harness::parity::rig::{Rig, compare};
 use harness::tcp::{Serve, Server, connect};
 use harness::topology::{OUTSIDE, SERVER};
 use harness::truth::Capture;
 use harness::{Gateway, eventually};
-
-use crate::packet::{Hook, Packet};
-use crate::rig::{Knowledge, Rig, agree, compare};
-
-/// The frames of a capture at the hooks of the host with this address behind them: what is for it leaves.
-pub fn packets(file: &Path, inside: IpAddr) -> Vec<Packet> {
-    let inside = match inside {
-        IpAddr::V4(ip) => Addr::v4(ip.octets()),
-        IpAddr::V6(ip) => Addr::v6(ip.octets()),
-    };
-    let frames = pcap::read(file).unwrap_or_else(|error| panic!("cannot read the capture: {error}"));
-    let packets = frames.into_iter().map(|timed| {
-        let mut s = Segment::blank();
-        let out = s.read(&timed.frame.as_slice()).is_ok() && s.dst == inside;
-        let hook = if out { Hook::TcOut } else { Hook::Xdp };
-        Packet { at: timed.at, hook, gso: (0, 0), bytes: timed.frame }
-    });
-    packets.collect()
-}
-
-/// Both sides on a capture: on the whole, and after each of its first frames.
-#[track_caller]
-pub fn capture_agrees(file: &Path, inside: IpAddr) -> Knowledge {
-    let packets = packets(file, inside);
-    let mut rig = Rig::get();
-    for so_far in 1..packets.len().min(150) {
-        if let Err(why) = compare(&mut rig, &packets[..so_far]) {
-            panic!("kernel and host differ after frame {so_far}, {:?}: {why}", packets[so_far - 1]);
-        }
-    }
-    agree(&mut rig, &packets, || file.display().to_string())
-}
 
 #[test]
 fn kernel_and_host_agree_on_a_real_transfer_with_loss() {
@@ -61,7 +28,14 @@ fn kernel_and_host_agree_on_a_real_transfer_with_loss() {
     });
     let frames = world.client_box().log().arrived(Direction::ToServer).count();
     capture.eventually_packets(frames, harness::tcp::DEADLINE);
-    let known = capture_agrees(capture.file(), SERVER.v4.into());
+    let captured = capture.stop();
+    let first = packets(captured.clone(), OUTSIDE.mac);
+    for so_far in 1..first.len().min(150) {
+        if let Err(why) = compare(&mut Rig::get(), &first[..so_far]) {
+            panic!("kernel and host differ after frame {so_far}, {:?}: {why}", first[so_far - 1]);
+        }
+    }
+    let known = capture_agrees(captured, OUTSIDE.mac);
     let payload: u64 = known.totals.iter().map(|t| t[Traffic::PayloadBytes.place(Side::Client, 0)]).sum();
     assert!(payload >= 380_000, "{payload} bytes of the client's");
     assert!(known.records.len() > 5, "{} records", known.records.len());

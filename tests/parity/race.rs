@@ -5,7 +5,6 @@ use std::thread;
 
 use agent_ebpf::flow::Flow;
 use agent_ebpf::health::Health;
-use agent_ebpf::label::Side;
 use agent_ebpf::traffic::{Opened, Traffic};
 use harness::impair::flags;
 use harness::raw::Frame;
@@ -13,8 +12,8 @@ use harness::topology::{CLIENT, SERVER};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use crate::packet::{Hook, Packet};
-use crate::rig::{Knowledge, Rig};
+use harness::parity::packet::{Hook, Packet};
+use harness::parity::rig::{Knowledge, Rig};
 
 const AT: u64 = 1_000_000_000;
 const ISN: [u32; 2] = [1_000, 9_000];
@@ -55,22 +54,13 @@ fn on_two_processors(work: impl Fn(usize) + Sync) {
     });
 }
 
-impl Knowledge {
-    fn traffic(&self, row: Traffic, sub: usize) -> u64 {
-        self.totals.iter().map(|t| Side::ALL.iter().map(|side| t[row.place(*side, sub)]).sum::<u64>()).sum()
-    }
-
-    fn health(&self, what: Health) -> u64 {
-        self.health.iter().map(|h| h[what as usize]).sum()
-    }
-
-    /// Nothing was lost on the way.
-    fn assert_whole(&self, packets: u64) {
-        assert_eq!(self.health(Health::Counted), packets);
-        assert_eq!(self.traffic(Traffic::Segments, 0), packets);
-        for what in [Health::LostRace, Health::MapError, Health::FlowTableFull, Health::HalfOpenFull] {
-            assert_eq!(self.health(what), 0, "{what:?}");
-        }
+/// Nothing was lost on the way.
+#[track_caller]
+fn assert_whole(known: &Knowledge, packets: u64) {
+    assert_eq!(known.health(Health::Counted), packets);
+    assert_eq!(known.traffic(Traffic::Segments, 0), packets);
+    for what in [Health::LostRace, Health::MapError, Health::FlowTableFull, Health::HalfOpenFull] {
+        assert_eq!(known.health(what), 0, "{what:?}");
     }
 }
 
@@ -83,7 +73,7 @@ fn contended(packets: [Packet; 2], repeat: u32) -> (Flow, Knowledge) {
     let programs = &rig.programs;
     on_two_processors(|cpu| programs.run(&packets[cpu], repeat));
     let known = rig.end();
-    known.assert_whole(3 + 2 * u64::from(repeat));
+    assert_whole(&known, 3 + 2 * u64::from(repeat));
     assert_eq!((known.flows.len(), known.half_open.len()), (1, 0));
     let flow = *known.flows.values().next().expect("one flow");
     let payload: u64 = flow.half.iter().map(|half| half.bytes).sum();
@@ -141,7 +131,7 @@ fn two_processors_on_two_flows_do_not_touch_each_other() {
     let programs = &rig.programs;
     on_two_processors(|cpu| programs.run(&packet(50_000 + cpu as u16, 0, flags::ACK, 1, 10), REPEAT));
     let known = rig.end();
-    known.assert_whole(6 + 2 * u64::from(REPEAT));
+    assert_whole(&known, 6 + 2 * u64::from(REPEAT));
     assert_eq!(known.flows.len(), 2);
     for flow in known.flows.values() {
         assert_eq!(flow.half[client(flow)].segments, 2 + u64::from(REPEAT));
@@ -180,7 +170,7 @@ fn created(packets: impl Fn(u16, usize) -> Packet + Sync, repeat: u32) -> Vec<Kn
             }
         });
         let known = rig.end();
-        known.assert_whole(2 * u64::from(repeat) * u64::from(NEW_FLOWS));
+        assert_whole(&known, 2 * u64::from(repeat) * u64::from(NEW_FLOWS));
         all.push(known);
     }
     all

@@ -8,8 +8,8 @@ use harness::impair::flags;
 use harness::raw::{Extension, Frame, TcpOption};
 use harness::tcp::pattern_bytes;
 
-use crate::packet::{Hook, Packet};
-use crate::rig::{Rig, agree};
+use harness::parity::packet::{Hook, Packet};
+use harness::parity::rig::{Rig, agree};
 
 const SEQUENCES: u64 = 10_000;
 const PACKETS: usize = 20;

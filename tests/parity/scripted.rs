@@ -12,8 +12,8 @@ use harness::impair::Direction;
 use harness::script::Script;
 use harness::topology::{CLIENT, SERVER};
 
-use crate::packet::{Hook, Packet};
-use crate::rig::{Knowledge, Rig, agree};
+use harness::parity::packet::{Hook, Packet};
+use harness::parity::rig::{Knowledge, Rig, agree};
 
 const HANDSHAKE: &str = "
     0      C S  mss=1460 sackok ws=7

@@ -2,13 +2,12 @@
 
 use agent_ebpf::flow::Flow;
 use agent_ebpf::health::{Health, Kind};
-use agent_ebpf::label::Side;
 use agent_ebpf::time::Nanos;
 use agent_ebpf::traffic::{Opened, Traffic};
 use proptest::prelude::*;
 
 use crate::random::sequence;
-use crate::rig::{LOOPBACK, host, knowledge};
+use harness::parity::rig::{LOOPBACK, host, knowledge};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2_000))]
@@ -27,23 +26,18 @@ proptest! {
             host.feed(packet, LOOPBACK, packet.hook.direction(), Nanos(packet.at));
         }
         let known = knowledge(&mut host);
-        let health = |what: Health| known.health.iter().map(|h| h[what as usize]).sum::<u64>();
-        let skipped: u64 = Health::ALL.iter().filter(|h| h.kind() == Kind::Skipped).map(|h| health(*h)).sum();
-        prop_assert_eq!(health(Health::Seen), packets.len() as u64);
-        prop_assert_eq!(health(Health::Counted) + skipped, packets.len() as u64);
-        prop_assert_eq!(health(Health::RingSubmitted), known.records.len() as u64);
+        let skipped: u64 = Health::ALL.iter().filter(|h| h.kind() == Kind::Skipped).map(|h| known.health(*h)).sum();
+        prop_assert_eq!(known.health(Health::Seen), packets.len() as u64);
+        prop_assert_eq!(known.health(Health::Counted) + skipped, packets.len() as u64);
+        prop_assert_eq!(known.health(Health::RingSubmitted), known.records.len() as u64);
         for what in [Health::LostRace, Health::MapError, Health::RingLost] {
-            prop_assert_eq!(health(what), 0);
+            prop_assert_eq!(known.health(what), 0);
         }
-        let row = |row: Traffic, sub| -> u64 {
-            let sides = |t: &agent_ebpf::layout::Totals| Side::ALL.iter().map(|s| t[row.place(*s, sub)]).sum::<u64>();
-            known.totals.iter().map(sides).sum()
-        };
         let flows: Vec<&Flow> = known.flows.values().chain(known.half_open.values()).collect();
         let followed: u64 = flows.iter().flat_map(|f| f.half).map(|half| half.segments).sum();
-        prop_assert!(followed <= row(Traffic::Segments, 0));
-        let opened: u64 = Opened::ALL.iter().map(|by| row(Traffic::Opened, *by as usize)).sum();
-        let closes = agent_ebpf::traffic::Close::ALL.iter().map(|c| row(Traffic::Closed, *c as usize));
+        prop_assert!(followed <= known.traffic(Traffic::Segments, 0));
+        let opened: u64 = Opened::ALL.iter().map(|by| known.traffic(Traffic::Opened, *by as usize)).sum();
+        let closes = agent_ebpf::traffic::Close::ALL.iter().map(|c| known.traffic(Traffic::Closed, *c as usize));
         let open = flows.iter().filter(|f| !f.has(Flow::ENDED)).count() as u64;
         prop_assert_eq!(opened, closes.sum::<u64>() + open);
     }

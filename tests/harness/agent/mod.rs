@@ -18,6 +18,9 @@ use serde_json::Value;
 
 use crate::eventually::eventually;
 use crate::netns::NetNs;
+use crate::parity::captured::capture_agrees;
+use crate::topology::OUTSIDE;
+use crate::truth::Capture;
 
 pub use attached::left_attached;
 pub use metrics::Metrics;
@@ -117,7 +120,9 @@ impl Launch {
             command.arg("--web.listen-address").arg(web.to_string());
         }
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
-        Agent::over(command, namespace, web, directory)
+        let witness = self.program.is_none() && namespace.has_interface(OUTSIDE.interface);
+        let witness = witness.then(|| Capture::start(namespace, OUTSIDE.interface, ""));
+        Agent::over(command, namespace, web, directory, witness)
     }
 
     /// Starts it in the namespace and waits until it is ready.
@@ -133,6 +138,9 @@ impl Launch {
 }
 
 /// A running agent. Dropping it kills it; a test that panics sees its log.
+///
+/// What passes the gateway's outer interface meanwhile is captured. At the end the kernel's programs and the library on
+/// the host are both given the capture, and must agree on it: no end-to-end test can forget to ask.
 pub struct Agent<'a> {
     namespace: &'a NetNs,
     child: Child,
@@ -140,6 +148,7 @@ pub struct Agent<'a> {
     log: Arc<Mutex<Vec<String>>>,
     reader: Option<JoinHandle<()>>,
     directory: tempfile::TempDir,
+    witness: Option<Capture>,
 }
 
 /// What the agent answered to an HTTP request.
@@ -159,6 +168,7 @@ impl<'a> Agent<'a> {
         namespace: &'a NetNs,
         web: SocketAddr,
         directory: tempfile::TempDir,
+        witness: Option<Capture>,
     ) -> Self {
         let mut child =
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap_or_else(
@@ -172,7 +182,7 @@ impl<'a> Agent<'a> {
                 lines.lock().unwrap_or_else(PoisonError::into_inner).push(line);
             }
         });
-        Self { namespace, child, web, log, reader: Some(reader), directory }
+        Self { namespace, child, web, log, reader: Some(reader), directory, witness }
     }
 
     /// Waits until `/-/ready` says yes.
@@ -308,6 +318,8 @@ impl Drop for Agent<'_> {
         self.finish_log();
         if thread::panicking() {
             eprintln!("the agent's log:\n{}", self.log().join("\n"));
+        } else if let Some(witness) = self.witness.take() {
+            capture_agrees(witness.stop(), OUTSIDE.mac);
         }
     }
 }

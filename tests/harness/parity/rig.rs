@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use agent::probe::object::OBJECT;
 use agent::source::host::{Host, Room};
@@ -13,7 +13,8 @@ use agent::source::services::Entry;
 use agent::sys::map::{self, BPF_F_LOCK};
 use agent_ebpf::counter::COUNTERS;
 use agent_ebpf::flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6};
-use agent_ebpf::label::Direction;
+use agent_ebpf::health::Health;
+use agent_ebpf::label::{Direction, Side};
 use agent_ebpf::layout::{
     CONFIG, Config, HealthCounts, Point, SERVICE_PORT_BITS, ServiceKey, TC_EGRESS, TC_INGRESS, Totals,
     XDP_INGRESS, health_index, maps as names, totals_index,
@@ -22,13 +23,14 @@ use agent_ebpf::observe::Settings;
 use agent_ebpf::record::Record;
 use agent_ebpf::scoreboard::Scoreboard;
 use agent_ebpf::time::Nanos;
+use agent_ebpf::traffic::Traffic;
 use agent_ebpf::wire::Addr;
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
 use aya::programs::{Program, TestRun, TestRunOptions};
 use aya::{Ebpf, EbpfLoader};
 use bytemuck::Pod;
 
-use crate::packet::{Hook, Packet};
+use super::packet::{Hook, Packet};
 
 /// The interface that prog-test-run runs programs on: the loopback of the test's own namespace.
 pub const LOOPBACK: u32 = 1;
@@ -51,15 +53,32 @@ fn config() -> Config {
 /// All that one side knows after a sequence.
 #[derive(Default)]
 pub struct Knowledge {
+    /// Established flows, by key.
     pub flows: BTreeMap<String, Flow>,
+    /// Half-open flows, by key.
     pub half_open: BTreeMap<String, Flow>,
+    /// Scoreboards, by the key of their flow.
     pub scores: BTreeMap<String, Scoreboard>,
+    /// Closed connections, by key.
     pub closed: BTreeMap<String, Closed>,
+    /// What stood on the ring, in order.
     pub records: Vec<Vec<u8>>,
     /// By [`totals_index`].
     pub totals: Vec<Totals>,
     /// By [`health_index`].
     pub health: Vec<HealthCounts>,
+}
+
+impl Knowledge {
+    /// A row of the traffic table, over all services, directions and sides.
+    pub fn traffic(&self, row: Traffic, sub: usize) -> u64 {
+        self.totals.iter().map(|t| Side::ALL.iter().map(|side| t[row.place(*side, sub)]).sum::<u64>()).sum()
+    }
+
+    /// A self-counter, over all points and directions.
+    pub fn health(&self, what: Health) -> u64 {
+        self.health.iter().map(|h| h[what as usize]).sum()
+    }
 }
 
 /// The kernel's side.
@@ -127,7 +146,14 @@ impl Rig {
     /// The one rig of this process; loading the programs takes the kernel seconds.
     pub fn get() -> MutexGuard<'static, Self> {
         static RIG: OnceLock<Mutex<Rig>> = OnceLock::new();
-        RIG.get_or_init(|| Mutex::new(Self::load())).lock().unwrap_or_else(PoisonError::into_inner)
+        let rig = RIG.get_or_init(|| Mutex::new(Self::load()));
+        rig.lock().unwrap_or_else(|poisoned| {
+            // A test that failed halfway left its flows in the tables.
+            rig.clear_poison();
+            let mut rig = poisoned.into_inner();
+            rig.end();
+            rig
+        })
     }
 
     fn load() -> Self {
