@@ -1,0 +1,5 @@
+//! `fivetuple replay`: the same analysis over captures, with the kernel programs' own code.
+//!
+//! [`file`] reads captures, packet by packet.
+
+pub mod file;
