@@ -123,6 +123,11 @@ impl Host {
         })
     }
 
+    /// How many records were made since they were last handed out.
+    pub fn pending_records(&mut self) -> usize {
+        self.tables.records.get_mut().ends.len()
+    }
+
     /// Hands out the records made since the last time, as they would stand on the ring.
     pub fn drain_records(&mut self, mut each: impl FnMut(&[u8])) {
         let Records { bytes, ends } = self.tables.records.get_mut();
@@ -315,5 +320,4 @@ impl World for Tables {
 }
 
 #[cfg(test)]
-#[path = "host_tests.rs"]
 mod tests;
