@@ -1,6 +1,10 @@
 //! VLAN tags, in the frame or kept beside it by the carrier, and what follows the last of them.
 
-use super::{Frame, link::Start};
+use super::{
+    Frame,
+    link::{IPV4, IPV6, Start},
+    tunnel,
+};
 use crate::health::Health;
 
 /// Deepest stack of VLAN tags that is read; deeper ones are counted as [`Health::VlanDepth`].
@@ -57,9 +61,12 @@ pub fn parse<F: Frame>(frame: &F) -> Result<Datagram, Health> {
         ether_type = u16::from_be_bytes([e0, e1]);
         offset += 4;
     }
+    if frame.tunnels() {
+        Start { ether_type, offset } = tunnel::follow(frame, Start { ether_type, offset })?;
+    }
     let network = match ether_type {
-        0x0800 => Network::Ipv4,
-        0x86dd => Network::Ipv6,
+        IPV4 => Network::Ipv4,
+        IPV6 => Network::Ipv6,
         _ => return Err(Health::NotIp),
     };
     Ok(Datagram { network, offset, vlans })

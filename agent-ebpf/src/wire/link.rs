@@ -13,6 +13,9 @@ pub const IPV6: u16 = 0x86dd;
 /// MPLS (RFC 3032).
 pub const MPLS: u16 = 0x8847;
 
+/// The longest header in front of an 802.11 frame that is believed.
+const MAX_PREFIX: u32 = 1_024;
+
 /// What stands before the network layer: its EtherType, and where it begins in bytes from the start of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
@@ -81,7 +84,7 @@ links! {
 }
 
 #[inline(always)]
-fn load<const N: usize, F: Frame>(frame: &F, offset: u32) -> Result<[u8; N], Health> {
+pub(super) fn load<const N: usize, F: Frame>(frame: &F, offset: u32) -> Result<[u8; N], Health> {
     match frame.load(offset) {
         Some(b) => Ok(b),
         None => Err(Health::Truncated),
@@ -89,7 +92,7 @@ fn load<const N: usize, F: Frame>(frame: &F, offset: u32) -> Result<[u8; N], Hea
 }
 
 #[inline(always)]
-fn be16<F: Frame>(frame: &F, offset: u32) -> Result<u16, Health> {
+pub(super) fn be16<F: Frame>(frame: &F, offset: u32) -> Result<u16, Health> {
     Ok(u16::from_be_bytes(load(frame, offset)?))
 }
 
@@ -167,7 +170,7 @@ fn cisco_hdlc<F: Frame>(frame: &F) -> Result<Start, Health> {
 }
 
 /// The six bytes of a session's header (RFC 2516, 4), then PPP.
-pub(super) fn pppoe<F: Frame>(frame: &F) -> Result<Start, Health> {
+fn pppoe<F: Frame>(frame: &F) -> Result<Start, Health> {
     ppp_protocol(frame, 6)
 }
 
@@ -203,6 +206,9 @@ fn prism<F: Frame>(frame: &F) -> Result<Start, Health> {
 
 /// An 802.11 data frame (IEEE 802.11, 9.3.2.1) that is whole, not encrypted, and of one packet.
 fn wireless<F: Frame>(frame: &F, offset: u32) -> Result<Start, Health> {
+    if offset > MAX_PREFIX {
+        return Err(Health::NotIp);
+    }
     let [control, flags] = load(frame, offset)?;
     let [fragment] = load(frame, offset + 22)?;
     let (data, empty, protected) = (control & 0x0f == 0x08, control & 0x40 != 0, flags & 0x40 != 0);

@@ -164,7 +164,9 @@ impl Segment {
     #[inline(always)]
     pub fn read<F: Frame>(&mut self, frame: &F) -> Result<(), Health> {
         let mut datagram = eth::parse(frame)?;
-        datagram.offset = settled(&mut self.cursor, datagram.offset, 63);
+        // No more than four tags deep in the kernel, and within what `Place` has room for elsewhere.
+        let deepest = if frame.link() == Link::Ethernet && !frame.tunnels() { 63 } else { 0x7ff };
+        datagram.offset = settled(&mut self.cursor, datagram.offset, deepest);
         self.vlans = datagram.vlans;
         let tcp = ip::parse(frame, &datagram, self)?;
         tcp::parse(frame, &tcp, self)

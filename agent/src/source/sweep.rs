@@ -239,8 +239,9 @@ mod tests {
     #[test]
     fn silence_ends_what_is_open_and_drops_what_has_ended() {
         let limits = Limits::default();
-        let at =
-            |seconds: u64, f: &Flow, half_open| fate(f, half_open, Nanos((100 + seconds) * SECOND), &limits, LINGER);
+        let at = |seconds: u64, f: &Flow, half_open| {
+            fate(f, half_open, Nanos((100 + seconds) * SECOND), &limits, LINGER)
+        };
         let syn = flow(Phase::SynSent, 0);
         assert_eq!(
             (at(75, &syn, true), at(76, &syn, true)),

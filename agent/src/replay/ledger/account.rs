@@ -121,7 +121,12 @@ pub struct Handshake {
 }
 
 impl Account {
-    pub(super) fn new(number: u64, packet: &Packet<'_>, judged: &Judged<'_>, previous: Option<Previous>) -> Self {
+    pub(super) fn new(
+        number: u64,
+        packet: &Packet<'_>,
+        judged: &Judged<'_>,
+        previous: Option<Previous>,
+    ) -> Self {
         Self {
             number,
             key: *judged.key,

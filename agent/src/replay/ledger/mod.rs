@@ -13,17 +13,14 @@
 mod account;
 mod history;
 
-pub use account::{Account, Handshake, Reset, Tally};
+pub use account::{Account, ClientBy, Handshake, Reset, Tally};
+pub use history::Previous;
 
 use super::file::Packet;
-use crate::{
-    aggregate::rows::nanos,
-    config::Limits,
-    source::host::Judged,
-};
+use crate::{aggregate::rows::nanos, config::Limits, source::host::Judged};
 use agent_ebpf::{flow::FlowKey, time::Nanos};
 use foldhash::fast::RandomState;
-use history::{History, Previous};
+use history::History;
 use std::collections::HashMap;
 
 /// The connections of one capture.
@@ -49,7 +46,12 @@ impl Ledger {
     }
 
     /// Enters a packet. A connection that ends with it, because another takes its end points, goes to `done`.
-    pub fn enter(&mut self, packet: &Packet<'_>, judged: &Judged<'_>, mut done: impl FnMut(Account)) -> Entered {
+    pub fn enter(
+        &mut self,
+        packet: &Packet<'_>,
+        judged: &Judged<'_>,
+        mut done: impl FnMut(Account),
+    ) -> Entered {
         let account = match self.open.get_mut(judged.key) {
             Some(account) if !account.is_left_by(judged) => account,
             Some(account) => {
@@ -73,7 +75,8 @@ impl Ledger {
 
     /// Hands out the connections of which nothing more is to be expected at `now`.
     pub fn sweep(&mut self, now: Nanos, limits: &Limits, mut done: impl FnMut(Account)) {
-        let over = self.open.extract_if(|_, account| now.since(account.last_seen) > nanos(account.patience(limits)));
+        let over =
+            self.open.extract_if(|_, account| now.since(account.last_seen) > nanos(account.patience(limits)));
         let mut over: Vec<_> = over.collect();
         over.sort_by_key(|(_, account)| account.number);
         for (key, account) in over {

@@ -81,8 +81,7 @@ impl<'a> FlowLine<'a> {
         let [(src, sport), (dst, dport)] = [ends[a.client], ends[1 - a.client]];
         let pair = |field: fn(&Tally) -> u64| a.sides().map(field);
         let sum = |field: fn(&Tally) -> u64| pair(field).iter().sum();
-        let between =
-            |from: Option<Nanos>, to: Option<Nanos>| Some(Seconds::between(from?, to?));
+        let between = |from: Option<Nanos>, to: Option<Nanos>| Some(Seconds::between(from?, to?));
         let h = &a.handshake;
         Self {
             t: "flow",

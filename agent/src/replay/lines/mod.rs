@@ -6,7 +6,6 @@ mod values;
 
 use super::{
     file::Packet,
-    judge::Judge,
     labels::Labels,
     ledger::{Account, Ledger},
 };
@@ -84,13 +83,14 @@ impl<W: Write> CaptureLines<'_, '_, W> {
     /// Writes a packet's line, and those of the connections that have ended.
     pub fn packet(&mut self, packet: &Packet<'_>, judged: &Judged<'_>) -> io::Result<()> {
         let Self { to, ledger, point, swept, failed } = self;
+        let limits = &to.watch.limits;
         let mut done = |account: Account| {
             if let Err(error) = to.flow(point, &account) {
                 failed.get_or_insert(error);
             }
         };
         if packet.at.since(*swept) > SWEEP.0 {
-            ledger.sweep(packet.at, &to.watch.limits, &mut done);
+            ledger.sweep(packet.at, limits, &mut done);
             *swept = packet.at;
         }
         let entered = ledger.enter(packet, judged, &mut done);
@@ -105,7 +105,7 @@ impl<W: Write> CaptureLines<'_, '_, W> {
     }
 
     /// Writes the lines of the connections that are left.
-    pub fn finish(self, _: &mut Judge<'_>) -> io::Result<()> {
+    pub fn finish(self) -> io::Result<()> {
         let Self { to, ledger, point, .. } = self;
         let mut failed = None;
         let next = ledger.finish(|account| {

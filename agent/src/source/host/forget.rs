@@ -52,7 +52,8 @@ impl Host {
         }
         let score = self.tables.scores.get(&key).filter(|_| flow.has(Flow::SCORED));
         // SAFETY: through `&mut self` nothing else points to the entry.
-        let counts = score.map_or_else(Default::default, |s| unsafe { [(*s).half[0].counts, (*s).half[1].counts] });
+        let counts =
+            score.map_or_else(Default::default, |s| unsafe { [(*s).half[0].counts, (*s).half[1].counts] });
         self.tables.submit(|record: *mut EndRecord| {
             let ended = EndRecord { head: head(key, &flow, now), counts, flow };
             // SAFETY: `submit` hands out memory of a record's size.

@@ -118,7 +118,8 @@ impl Host {
         pipeline::run(&self.tables, frame, ifindex, direction);
         (self.counted(ifindex, direction) != before).then(|| {
             // SAFETY: a counted frame has written it whole, and the next one needs `self` unshared.
-            let (segment, facts, key, half) = unsafe { (*self.tables.scratch.get()).assume_init_ref() }.judged();
+            let (segment, facts, key, half) =
+                unsafe { (*self.tables.scratch.get()).assume_init_ref() }.judged();
             Judged { segment, facts, key, half }
         })
     }
