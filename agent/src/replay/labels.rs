@@ -40,10 +40,12 @@ labels! {
 }
 
 impl Labels {
-    /// The labels of a packet; `reused` when it begins a connection on end points that were used before.
-    pub fn of(judged: &Judged<'_>, reused: bool) -> Self {
+    /// The labels of a packet; `reused` when it begins a connection on end points that were used before, `repeated` when
+    /// it repeats its connection's SYN whatever the core took it for.
+    pub fn of(judged: &Judged<'_>, reused: bool, repeated: bool) -> Self {
         let (s, f) = (judged.segment, judged.facts);
-        let again = matches!(f.verdict, Verdict::LateFill | Verdict::Retransmission | Verdict::Spurious);
+        let again =
+            repeated || matches!(f.verdict, Verdict::LateFill | Verdict::Retransmission | Verdict::Spurious);
         let verdict = |v: Verdict| f.verdict == v;
         let all = [
             (again, Self::RETRANSMISSION),

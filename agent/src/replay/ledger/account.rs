@@ -3,6 +3,7 @@
 use super::{
     super::{file::Packet, labels::Labels},
     history::Previous,
+    repeats::Repeats,
 };
 use crate::{config::Limits, source::host::Judged};
 use agent_ebpf::{
@@ -11,14 +12,12 @@ use agent_ebpf::{
     flow::FlowKey,
     seq::SeqNum,
     time::Nanos,
-    wire::{Options, Segment},
+    wire::Segment,
 };
 use std::time::Duration;
 
 /// RSTs of one connection that are told one by one; all are counted.
 const RESETS: usize = 64;
-/// Repeats of one half that a D-SACK can still call needless.
-const REPEATS: usize = 16;
 
 /// One connection.
 #[derive(Clone, Debug)]
@@ -154,7 +153,14 @@ impl Account {
         flags.syn() && !flags.ack() && !flags.rst() && me.packets > 0 && me.isn != Some(judged.segment.seq)
     }
 
-    pub(super) fn enter(&mut self, packet: &Packet<'_>, judged: &Judged<'_>) {
+    /// A SYN sent again with its number. The core may have given it up in between, when the one before was challenged
+    /// and the challenge reset (RFC 9293, 3.10.7.4), and take it for a new one; this connection is still the same.
+    pub(super) fn is_repeated_by(&self, judged: &Judged<'_>) -> bool {
+        let (s, me) = (judged.segment, &self.half[judged.half]);
+        s.flags.syn() && me.isn == Some(s.seq) && judged.facts.verdict == Verdict::InOrder
+    }
+
+    pub(super) fn enter(&mut self, packet: &Packet<'_>, judged: &Judged<'_>, labels: Labels) {
         let (s, f, half) = (judged.segment, judged.facts, judged.half);
         self.last_seen = self.last_seen.max(packet.at);
         self.shake_hands(s, half, packet.at);
@@ -165,11 +171,9 @@ impl Account {
             self.reuse = Some((holder, f.outcome, f.gap));
         }
         self.unanswered = self.unanswered.max(f.unanswered);
-        if f.dsack {
-            let needless = self.half[1 - half].repeats.reported(&s.options);
-            self.half[1 - half].spurious_retransmissions += needless;
-        }
-        self.half[half].count(s, judged);
+        let peer = &mut self.half[1 - half];
+        peer.spurious_retransmissions += peer.repeats.answered(s, f.dsack);
+        self.half[half].count(s, f.verdict, labels);
         if s.flags.fin() || s.flags.rst() {
             self.closed_at = Some(packet.at);
             self.closer.get_or_insert((half, s.flags.rst()));
@@ -270,8 +274,7 @@ impl Account {
 }
 
 impl Tally {
-    fn count(&mut self, s: &Segment, judged: &Judged<'_>) {
-        let labels = Labels::of(judged, false);
+    fn count(&mut self, s: &Segment, verdict: Verdict, labels: Labels) {
         let n = |label: Labels| u64::from(labels.has(label));
         self.packets += 1;
         self.bytes += u64::from(s.payload);
@@ -279,10 +282,10 @@ impl Tally {
         self.retransmissions += n(Labels::RETRANSMISSION);
         self.fast_retransmissions += n(Labels::FAST_RETRANSMISSION);
         self.spurious_retransmissions += n(Labels::SPURIOUS_RETRANSMISSION);
-        self.late_fills += u64::from(judged.facts.verdict == Verdict::LateFill);
+        self.late_fills += u64::from(verdict == Verdict::LateFill);
         self.out_of_order += n(Labels::OUT_OF_ORDER);
         self.net_duplicates += n(Labels::NET_DUPLICATE);
-        self.unknown += u64::from(judged.facts.verdict == Verdict::Unknown);
+        self.unknown += u64::from(verdict == Verdict::Unknown);
         self.lost_segments += n(Labels::LOST_SEGMENT);
         self.dup_acks += n(Labels::DUPLICATE_ACK);
         self.zero_windows += n(Labels::ZERO_WINDOW);
@@ -297,34 +300,7 @@ impl Tally {
             self.isn = Some(s.seq);
         }
         if labels.has(Labels::RETRANSMISSION) && !labels.has(Labels::SPURIOUS_RETRANSMISSION) {
-            self.repeats.note(s.seq, s.end());
+            self.repeats.note(s);
         }
-    }
-}
-
-/// The latest repeats of a half that were not known to be needless when they passed.
-#[derive(Clone, Debug, Default)]
-struct Repeats {
-    ranges: Vec<(SeqNum, SeqNum)>,
-    turn: usize,
-}
-
-impl Repeats {
-    fn note(&mut self, start: SeqNum, end: SeqNum) {
-        if self.ranges.len() < REPEATS {
-            self.ranges.push((start, end));
-        } else {
-            self.ranges[self.turn] = (start, end);
-            self.turn = (self.turn + 1) % REPEATS;
-        }
-    }
-
-    /// How many of them a D-SACK shows to have been needless: the receiver got all their bytes twice (RFC 2883, 4).
-    fn reported(&mut self, options: &Options) -> u64 {
-        let [left, right] = options.sack[0];
-        let before = self.ranges.len();
-        self.ranges.retain(|(start, end)| !(start.at_or_after(left) && right.at_or_after(*end)));
-        self.turn = 0;
-        (before - self.ranges.len()) as u64
     }
 }

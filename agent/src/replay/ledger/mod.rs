@@ -12,11 +12,12 @@
 
 mod account;
 mod history;
+mod repeats;
 
 pub use account::{Account, ClientBy, Handshake, Reset, Tally};
 pub use history::Previous;
 
-use super::file::Packet;
+use super::{file::Packet, labels::Labels};
 use crate::{aggregate::rows::nanos, config::Limits, source::host::Judged};
 use agent_ebpf::{flow::FlowKey, time::Nanos};
 use foldhash::fast::RandomState;
@@ -35,8 +36,8 @@ pub struct Ledger {
 pub struct Entered {
     /// The connection's number.
     pub flow: u64,
-    /// The packet began it, on end points that were used before.
-    pub reused: bool,
+    /// The packet's labels.
+    pub labels: Labels,
 }
 
 impl Ledger {
@@ -69,8 +70,9 @@ impl Ledger {
             }
         };
         let reused = account.previous.is_some() && account.first_frame == packet.number;
-        account.enter(packet, judged);
-        Entered { flow: account.number, reused }
+        let labels = Labels::of(judged, reused, account.is_repeated_by(judged));
+        account.enter(packet, judged, labels);
+        Entered { flow: account.number, labels }
     }
 
     /// Hands out the connections of which nothing more is to be expected at `now`.

@@ -6,7 +6,6 @@ mod values;
 
 use super::{
     file::Packet,
-    labels::Labels,
     ledger::{Account, Ledger},
 };
 use crate::{
@@ -100,8 +99,7 @@ impl<W: Write> CaptureLines<'_, '_, W> {
         if !to.packets {
             return Ok(());
         }
-        let labels = Labels::of(judged, entered.reused);
-        to.line(&PacketLine::of(packet, judged, labels, entered.flow, point))
+        to.line(&PacketLine::of(packet, judged, &entered, point))
     }
 
     /// Writes the lines of the connections that are left.

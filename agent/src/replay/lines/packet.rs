@@ -1,7 +1,7 @@
 //! A packet's line.
 
 use super::{
-    super::{file::Packet, labels::Labels},
+    super::{file::Packet, labels::Labels, ledger::Entered},
     values::{Address, Epoch, Seconds, Vlans},
 };
 use crate::source::host::Judged;
@@ -66,7 +66,7 @@ pub struct PacketLine<'a> {
 
 impl<'a> PacketLine<'a> {
     /// The line of a packet.
-    pub fn of(packet: &Packet<'_>, judged: &Judged<'_>, analysis: Labels, flow: u64, point: &'a str) -> Self {
+    pub fn of(packet: &Packet<'_>, judged: &Judged<'_>, entered: &Entered, point: &'a str) -> Self {
         let (s, f) = (judged.segment, judged.facts);
         let again = matches!(f.verdict, Verdict::LateFill | Verdict::Retransmission | Verdict::Spurious);
         let cause = f.cause.checked_sub(1).and_then(Cause::from_code).filter(|_| f.rst);
@@ -83,8 +83,8 @@ impl<'a> PacketLine<'a> {
             ack: s.ack.0,
             len: s.payload,
             win: s.window,
-            flow,
-            analysis,
+            flow: entered.flow,
+            analysis: entered.labels,
             vlan: Vlans(s.vlans),
             ip_id: (!s.v6).then_some(s.ip_id),
             tsval: s.options.timestamps.then_some(s.options.ts_val),

@@ -14,17 +14,12 @@ use crate::{
     config::{OTHER_SERVICE, Watch},
 };
 use agent_ebpf::{
-    flow::{Flow, FlowKey},
     label::Side,
     layout::{HealthCounts, Totals},
     record::Record,
-    scoreboard::Counts,
     time::Nanos,
 };
-use std::{
-    collections::HashMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 use worst::Worst;
 
 /// The report on all captures.
@@ -106,11 +101,11 @@ impl Point {
         self.totals = judge.totals();
         self.health = judge.health();
         let now = self.span.map_or(Nanos(0), |(_, last)| last);
-        for sight in left(judge) {
+        judge.host().each_open(|key, flow, counts| {
             self.open += 1;
-            self.stalled += u64::from(sight.flow.stalled(now, self.stall));
-            self.worst.offer(self.number, now, sight);
-        }
+            self.stalled += u64::from(flow.stalled(now, self.stall));
+            self.worst.offer(self.number, now, Sight { key, flow: *flow, counts });
+        });
     }
 
     /// The sum of a counter over the services.
@@ -123,20 +118,4 @@ impl Point {
         let subs = 0..width / 2;
         subs.map(|sub| self.total(agent_ebpf::counter::place(base, width, side, sub))).sum()
     }
-}
-
-/// The connections that have not ended.
-fn left(judge: &mut Judge<'_>) -> Vec<Sight> {
-    let host = judge.host();
-    let scores: HashMap<_, _> =
-        host.scores().map(|(key, s)| (key, [s.half[0].counts, s.half[1].counts])).collect();
-    let counts = |key: &FlowKey, flow: &Flow| match scores.get(key) {
-        Some(counts) if flow.has(Flow::SCORED) => *counts,
-        _ => [Counts::default(); 2],
-    };
-    let mut left = Vec::new();
-    let open = |flow: &Flow| flow.has(Flow::USED) && !flow.has(Flow::ENDED) && !flow.has(Flow::MOVED);
-    left.extend(host.flows().filter(|(_, f)| open(f)).map(|(key, flow)| (key, *flow)));
-    left.extend(host.half_open().filter(|(_, f)| open(f)).map(|(key, flow)| (key, *flow)));
-    left.into_iter().map(|(key, flow)| Sight { key, flow, counts: counts(&key, &flow) }).collect()
 }

@@ -25,6 +25,7 @@ pub(super) fn text(summary: &Summary<'_>) -> String {
     let parts = [
         captures(summary),
         problems(summary),
+        left_out(summary),
         connections(summary),
         anomalies(summary),
         resets(summary),
@@ -72,22 +73,33 @@ fn captures(summary: &Summary<'_>) -> Part {
         };
         vec![
             summary.names.points[point.number].clone(),
-            point.path.display().to_string(),
             from,
             length,
             seen.to_string(),
             counted.to_string(),
-            skipped(point),
+            point.path.display().to_string(),
         ]
     };
-    let header = words(&["POINT", "FILE", "FROM", "FOR", "PACKETS", "TCP", "LEFT OUT"]);
-    table("Captures", &header, summary.points.iter().map(row).collect(), |i| matches!(i, 3..=5))
+    let header = words(&["POINT", "FROM", "FOR", "PACKETS", "TCP", "FILE"]);
+    table("Captures", &header, summary.points.iter().map(row).collect(), |i| matches!(i, 2..=4))
 }
 
-fn skipped(point: &Point) -> String {
+/// Packets that were not judged, or not as well as others.
+fn left_out(summary: &Summary<'_>) -> Part {
     let reasons = Health::ALL.iter().filter(|h| matches!(h.kind(), Kind::Skipped | Kind::Short));
-    let reasons = reasons.map(|h| (point.health[*h as usize], h.name())).filter(|(n, _)| *n > 0);
-    reasons.map(|(n, name)| format!("{n} {name}")).collect::<Vec<_>>().join(", ")
+    let rows = reasons.flat_map(|reason| {
+        let points = summary.points.iter().map(|p| (p, p.health[*reason as usize])).filter(|(_, n)| *n > 0);
+        points.map(|(point, n)| {
+            vec![
+                n.to_string(),
+                summary.names.points[point.number].clone(),
+                reason.name().to_owned(),
+                reason.help().to_owned(),
+            ]
+        })
+    });
+    let header = words(&["COUNT", "POINT", "REASON", "MEANING"]);
+    table("Left out", &header, rows.collect(), |i| i == 0)
 }
 
 fn time(at: Nanos) -> String {

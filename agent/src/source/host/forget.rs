@@ -1,6 +1,6 @@
 //! What the daemon's sweep does to the kernel's tables, done to those of the host.
 
-use super::{Host, Tables};
+use super::{Host, Tables, counts};
 use crate::{
     aggregate::rows::nanos,
     config::Limits,
@@ -50,10 +50,7 @@ impl Host {
         if flow.closed() {
             self.tables.remember(&key, &Closed::of(&flow));
         }
-        let score = self.tables.scores.get(&key).filter(|_| flow.has(Flow::SCORED));
-        // SAFETY: through `&mut self` nothing else points to the entry.
-        let counts =
-            score.map_or_else(Default::default, |s| unsafe { [(*s).half[0].counts, (*s).half[1].counts] });
+        let counts = counts(&mut self.tables.scores, &key, &flow);
         self.tables.submit(|record: *mut EndRecord| {
             let ended = EndRecord { head: head(key, &flow, now), counts, flow };
             // SAFETY: `submit` hands out memory of a record's size.

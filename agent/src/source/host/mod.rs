@@ -17,7 +17,7 @@ use agent_ebpf::{
     layout::{Config, HealthCounts, ServiceKey, Totals, health_index, maps::capacity, totals_index},
     observe::Settings,
     pipeline::{self, Scratch, World},
-    scoreboard::Scoreboard,
+    scoreboard::{Counts, Scoreboard},
     time::Nanos,
     wire::{Addr, Frame, Segment},
 };
@@ -168,6 +168,16 @@ impl Host {
         self.tables.scores.iter()
     }
 
+    /// Shows the flows that have not ended, each with the counts of its halves.
+    pub fn each_open(&mut self, mut show: impl FnMut(FlowKey, &Flow, [Counts; 2])) {
+        let Tables { flows, half_open, scores, .. } = &mut self.tables;
+        for (key, flow) in flows.iter().chain(half_open.iter()) {
+            if flow.has(Flow::USED) && !flow.has(Flow::ENDED) && !flow.has(Flow::MOVED) {
+                show(key, flow, counts(scores, &key, flow));
+            }
+        }
+    }
+
     /// What is remembered of closed connections.
     pub fn closed(&mut self) -> impl Iterator<Item = (FlowKey, &Closed)> {
         self.tables.closed.get_mut().iter().map(|(key, closed)| (*key, closed))
@@ -187,6 +197,13 @@ impl Host {
 
 fn zeroed<T: Pod>(n: usize) -> Box<[UnsafeCell<T>]> {
     (0..n).map(|_| UnsafeCell::new(T::zeroed())).collect()
+}
+
+/// The counts of a flow's halves, in the key's order; zero where nothing was wrong.
+fn counts(scores: &mut Table<Scoreboard>, key: &FlowKey, flow: &Flow) -> [Counts; 2] {
+    let score = scores.get(key).filter(|_| flow.has(Flow::SCORED));
+    // SAFETY: through `&mut` nothing else points to the entry.
+    score.map_or_else(Default::default, |s| unsafe { [(*s).half[0].counts, (*s).half[1].counts] })
 }
 
 /// A service's key as its bytes, those beyond the prefix zeroed.
