@@ -12,7 +12,7 @@ use bytemuck::{Pod, Zeroable};
 /// Holes that one half keeps at once.
 pub const HOLES: usize = 8;
 
-/// Sequence space below `next` that this point never saw, and what opened it.
+/// Sequence space below `next` that this point never saw, and what opened it; or did not see before it was sent again.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 pub struct Hole {
@@ -26,14 +26,19 @@ pub struct Hole {
     pub opened_at: Stamp,
     /// IPv4 identification of the segment that opened it.
     pub opener_id: u16,
-    /// Explicit padding, always 0.
-    pub reserved: u16,
+    /// 1: filled by what was sent again. Kept while no other hole wants the slot, for the first copy may yet come.
+    pub refilled: u16,
 }
 
 impl Hole {
     #[inline(always)]
     const fn free(&self) -> bool {
         self.start.0 == self.end.0
+    }
+
+    #[inline(always)]
+    const fn missing(&self) -> bool {
+        !self.free() && self.refilled == 0
     }
 }
 
@@ -82,12 +87,12 @@ pub struct HalfScore {
     pub repeats: u8,
     /// `HalfScore::FORGOT` and the like.
     pub bits: u8,
-    /// A slot found by a search; means nothing afterwards.
-    found: u8,
+    /// A slot found by a search, and how well it fits; means nothing afterwards.
+    found: [u8; 2],
     /// The slot that is dropped next when all are taken.
     turn: u8,
     /// Explicit padding, always 0.
-    pub reserved: [u8; 4],
+    pub reserved: [u8; 3],
 }
 
 /// A flow's scoreboard: both halves, in the key's order. Aligned, so that wiping it takes few instructions.
@@ -129,28 +134,30 @@ impl HalfScore {
         self.bits & bit != 0
     }
 
-    /// The last slot that fits, or none. What is found stands in memory: the kernel's verifier would follow each slot
-    /// by itself through all that comes after.
+    /// The last slot of those that fit best: a higher number is better, 0 does not fit. What is found stands in memory:
+    /// the kernel's verifier would follow each slot by itself through all that comes after.
     #[inline(always)]
-    fn find(&mut self, fits: impl Fn(&Hole) -> bool) -> Option<usize> {
-        let found: *mut u8 = &mut self.found;
+    fn find(&mut self, fit: impl Fn(&Hole) -> u8) -> Option<usize> {
+        let found: *mut [u8; 2] = &mut self.found;
         // SAFETY: here and below, a reference is valid for both.
-        unsafe { found.write_volatile(HOLES as u8) };
+        unsafe { found.write_volatile([HOLES as u8, 1]) };
         for i in 0..HOLES {
-            if fits(&self.holes[i]) {
+            let fit = fit(&self.holes[i]);
+            // SAFETY: as above.
+            if fit >= unsafe { found.read_volatile() }[1] {
                 // SAFETY: as above.
-                unsafe { found.write_volatile(i as u8) };
+                unsafe { found.write_volatile([i as u8, fit]) };
             }
         }
         // SAFETY: as above.
-        let found = unsafe { found.read_volatile() } as usize;
+        let found = unsafe { found.read_volatile() }[0] as usize;
         if found < HOLES { Some(found & (HOLES - 1)) } else { None }
     }
 
     /// Opens a hole; false when the oldest one had to be dropped for it.
     #[inline(always)]
     pub fn open(&mut self, hole: Hole) -> bool {
-        if let Some(i) = self.find(|h| h.free()) {
+        if let Some(i) = self.find(|h| if h.free() { 2 } else { h.refilled as u8 }) {
             self.holes[i] = hole;
             return true;
         }
@@ -161,6 +168,34 @@ impl HalfScore {
         self.holes[i] = hole;
         self.forget(end);
         false
+    }
+
+    /// Keeps in mind that `[start, end)` of the hole just met was filled by what was sent again, if there is a slot that
+    /// no hole wants.
+    #[inline(always)]
+    pub fn refill(&mut self, start: SeqNum, end: SeqNum) {
+        let hole = Hole { start, end, refilled: 1, ..self.filling };
+        let fit = |h: &Hole| match h.free() {
+            true => 2,
+            false if h.refilled == 0 => 0,
+            // The next segment of the same hole.
+            false if h.end.0 == start.0 && h.opened_at == hole.opened_at => 3,
+            false => 1,
+        };
+        if let Some(i) = self.find(fit) {
+            let h = &mut self.holes[i];
+            let grows = !h.free() && h.end.0 == start.0 && h.opened_at == hole.opened_at;
+            let start = if grows { h.start } else { start };
+            *h = Hole { start, ..hole };
+        }
+    }
+
+    /// What opened the hole that `[seq, end)` lay in before it was sent again.
+    #[inline(always)]
+    pub fn refilled(&mut self, seq: SeqNum, end: SeqNum) -> Option<(u16, u32)> {
+        let fit = |h: &Hole| u8::from(h.refilled != 0 && seq.at_or_after(h.start) && h.end.at_or_after(end));
+        let i = self.find(fit)?;
+        Some((self.holes[i].opener_id, self.holes[i].opener_ts))
     }
 
     #[inline(always)]
@@ -180,7 +215,7 @@ impl HalfScore {
     pub fn fill(&mut self, seq: SeqNum, end: SeqNum) {
         self.filled = 0;
         for _ in 0..HOLES {
-            let Some(i) = self.find(|h| !h.free() && end.after(h.start) && h.end.after(seq)) else {
+            let Some(i) = self.find(|h| u8::from(h.missing() && end.after(h.start) && h.end.after(seq))) else {
                 break;
             };
             let h = self.holes[i];
@@ -263,7 +298,7 @@ mod tests {
     }
 
     fn holes(s: &HalfScore) -> Vec<(u32, u32)> {
-        let mut v: Vec<_> = s.holes.iter().filter(|h| !h.free()).map(|h| (h.start.0, h.end.0)).collect();
+        let mut v: Vec<_> = s.holes.iter().filter(|h| h.missing()).map(|h| (h.start.0, h.end.0)).collect();
         v.sort_unstable();
         v
     }
@@ -307,6 +342,27 @@ mod tests {
         assert!(!s.open(hole(800, 850)));
         assert!(s.may_be_forgotten(SeqNum(50)) && !s.may_be_forgotten(SeqNum(150)));
         assert_eq!(filled(&mut s, 0, 50), 0);
+    }
+
+    #[test]
+    fn what_was_sent_again_is_kept_in_slots_that_no_hole_wants() {
+        let mut s = HalfScore::default();
+        s.open(hole(100, 300));
+        for seq in [100, 200] {
+            assert_eq!(filled(&mut s, seq, seq + 100), 100);
+            s.refill(SeqNum(seq), SeqNum(seq + 100));
+        }
+        assert_eq!(holes(&s), []);
+        assert_eq!(s.refilled(SeqNum(150), SeqNum(250)), Some((300, 0)), "one range, of one hole");
+        assert_eq!(s.refilled(SeqNum(250), SeqNum(301)), None);
+        for i in 10..17 {
+            assert!(s.open(hole(100 * i, 100 * i + 50)));
+        }
+        assert_eq!(s.refilled(SeqNum(100), SeqNum(300)), Some((300, 0)));
+        assert!(s.open(hole(1_700, 1_750)), "a hole comes before it");
+        assert_eq!((s.refilled(SeqNum(100), SeqNum(300)), holes(&s).len()), (None, 8));
+        s.refill(SeqNum(100), SeqNum(300));
+        assert_eq!((s.refilled(SeqNum(100), SeqNum(300)), holes(&s).len()), (None, 8));
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub fn locate(me: &mut Half, peer: &Half, score: &mut HalfScore, s: &Segment, at
             opener_ts: s.options.ts_val,
             opened_at: at.now.stamp(),
             opener_id: s.ip_id,
-            reserved: 0,
+            refilled: 0,
         };
         f.hole_dropped = !score.open(hole);
     }
@@ -126,6 +126,10 @@ pub fn decide(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting
     } else {
         filled(score, s, f.hole_age_us, &c)
     };
+    if matches!(f.verdict, Verdict::LateFill) {
+        let (from, to) = (score.filling.start.later(s.seq), score.filling.end.earlier(f.known_end));
+        score.refill(from, to);
+    }
 }
 
 /// Says of a segment that was sent again why, and moves the half on.
@@ -215,7 +219,10 @@ fn filled(score: &HalfScore, s: &Segment, age_us: u32, c: &Context) -> (Verdict,
 
 /// A segment all of whose known bytes this point has seen: copied, needless, or lost further on.
 #[inline(always)]
-fn repeated(score: &HalfScore, s: &Segment, known_end: SeqNum, c: &Context) -> (Verdict, Evidence) {
+fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) -> (Verdict, Evidence) {
+    if let Some(evidence) = overtaken_by_its_repeat(score, s, known_end, c) {
+        return (Verdict::OutOfOrder, evidence);
+    }
     match c.id_order() {
         Some(IdOrder::Again) => return (Verdict::Duplicate, Evidence::IpId),
         Some(_) => {}
@@ -248,6 +255,24 @@ fn repeated(score: &HalfScore, s: &Segment, known_end: SeqNum, c: &Context) -> (
     }
     let evidence = if c.id_order().is_some() { Evidence::IpId } else { Evidence::Sequence };
     (Verdict::Retransmission, evidence)
+}
+
+/// Whether all that this point has of these bytes was sent again, and this is the first copy, so late that it was taken
+/// for lost: it was made before the segment that opened the hole (RFC 4737, 3: reordered is what a later one overtook).
+#[inline(always)]
+fn overtaken_by_its_repeat(
+    score: &mut HalfScore,
+    s: &Segment,
+    known_end: SeqNum,
+    c: &Context,
+) -> Option<Evidence> {
+    let (opener_id, opener_ts) = score.refilled(s.seq, known_end)?;
+    if let Some(order) = c.id_order() {
+        let before = (s.ip_id.wrapping_sub(opener_id) as i16) < 0;
+        return if before && !matches!(order, IdOrder::Again) { Some(Evidence::IpId) } else { None };
+    }
+    let before = (s.options.ts_val.wrapping_sub(opener_ts) as i32) < 0;
+    if s.options.timestamps && before { Some(Evidence::Timestamp) } else { None }
 }
 
 /// Why a segment was sent again.
