@@ -38,6 +38,8 @@ pub struct Out {
     pub sack: Vec<(u64, u64)>,
     /// Bytes in it were sent before.
     pub resend: bool,
+    /// A keepalive or a probe of a closed window.
+    pub probe: bool,
     /// Segments on the wire.
     pub segments: u64,
 }
@@ -67,7 +69,7 @@ pub struct End {
     probe: Probe,
     /// Segments that leave as one packet.
     pub offload: u64,
-    /// Out of order and delayed acknowledgements: how many segments one is for.
+    /// How many segments one acknowledgement is for, if no more wait.
     ack_every: u64,
     una: u64,
     nxt: u64,
@@ -172,7 +174,7 @@ impl End {
     fn probe_after(&self) -> Option<u64> {
         let srtt = self.srtt?;
         let may = self.sack && !self.probed && self.recover.is_none() && !self.timed_out && self.dup_acks == 0;
-        let alone = if self.flight.len() == 1 { DELAYED_ACK + RTO_MIN / 2 } else { 2 * MS };
+        let alone = if self.flight.len() <= 3 { DELAYED_ACK + RTO_MIN / 2 } else { 2 * MS };
         (may && self.una > 0).then_some(2 * srtt + alone).filter(|pto| *pto < self.rto())
     }
 
@@ -237,11 +239,15 @@ impl End {
             }
             let burst = if fin { 1 } else { self.offload.min((FLIGHT - self.flight.len()) as u64) };
             let data = (self.written - self.nxt).min(burst * MSS);
-            // A full segment, or the rest.
-            let data = if self.nxt + data > limit { (limit - self.nxt.min(limit)) / MSS * MSS } else { data };
+            // A full segment, or what there is when nothing else would go (RFC 9293, 3.8.6.2.1).
+            let room = limit - self.nxt.min(limit);
+            let whole = if self.flight.is_empty() { room } else { room / MSS * MSS };
+            let data = data.min(whole);
             if data == 0 && !fin {
                 break;
             }
+            // The probe of the tail is planned anew with each new segment (RFC 8985, 7.2).
+            self.timer_from = Some(now);
             let start = self.nxt;
             let mut at = start;
             while at < start + data || (fin && at == start) {
@@ -252,7 +258,6 @@ impl End {
             let end = start + data + u64::from(fin);
             self.send(start, end, false, out);
             self.nxt = end;
-            self.timer_from.get_or_insert(now);
             self.persist_at = None;
             self.probed = false;
         }
@@ -295,8 +300,8 @@ impl End {
             self.backoff += 1;
             self.persist_at = Some(now + self.rto());
             let probe = match self.probe {
-                Probe::Empty => Out { start: self.nxt - 1, ..self.base() },
-                Probe::Byte => Out { len: 1, ..self.base() },
+                Probe::Empty => Out { start: self.nxt - 1, probe: true, ..self.base() },
+                Probe::Byte => Out { len: 1, probe: true, ..self.base() },
             };
             out.push(probe);
         }
@@ -337,8 +342,13 @@ impl End {
     }
 
     fn acked(&mut self, p: &Out, now: u64, out: &mut Vec<Out>) {
+        if p.acked < self.una {
+            return;
+        }
         let same_window = self.peer_window == u64::from(p.window);
         self.peer_window = p.window.into();
+        // The byte of a probe may have been taken.
+        self.nxt = self.nxt.max(p.acked);
         for (left, right) in &p.sack {
             for sent in &mut self.flight {
                 sent.sacked |= *left <= sent.start && sent.end <= *right;
@@ -454,7 +464,7 @@ impl End {
     /// A keepalive, when nothing is outstanding (Linux `tcp_keepalive_timer`).
     pub fn keep_alive(&self, byte: bool, out: &mut Vec<Out>) {
         if self.una == self.nxt && self.nxt > 1 && !self.closed {
-            out.push(Out { start: self.nxt - 1, len: byte.into(), ..self.base() });
+            out.push(Out { start: self.nxt - 1, len: byte.into(), probe: true, ..self.base() });
         }
     }
 }
