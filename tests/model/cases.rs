@@ -21,7 +21,14 @@ fn profile(ids: impl Strategy<Value = Ids>) -> impl Strategy<Value = Profile> {
     let clock = prop_oneof![Just(Some(MS)), Just(Some(1_000 * MS)), Just(None)];
     let probe = prop_oneof![Just(Probe::Empty), Just(Probe::Byte)];
     (ids, clock, any::<bool>(), probe, 1u64..=4, 1u64..=3).prop_map(
-        |(ids, clock, sack, probe, offload, ack_every)| Profile { ids, clock, sack, probe, offload, ack_every },
+        |(ids, clock, sack, probe, offload, ack_every)| Profile {
+            ids,
+            clock,
+            sack,
+            probe,
+            offload,
+            ack_every,
+        },
     )
 }
 
@@ -45,8 +52,12 @@ fn impair() -> impl Strategy<Value = Impair> {
         2 => late().prop_map(Harm::Delay),
         1 => late().prop_map(Harm::Copy),
     ];
-    (0..2usize, any::<bool>(), 0..40u64, harm)
-        .prop_map(|(from, after, nth, harm)| Impair { from, after, nth, harm })
+    (0..2usize, any::<bool>(), 0..40u64, harm).prop_map(|(from, after, nth, harm)| Impair {
+        from,
+        after,
+        nth,
+        harm,
+    })
 }
 
 fn case(ids: impl Strategy<Value = Ids> + Clone, v6: bool, most: usize) -> impl Strategy<Value = Case> {

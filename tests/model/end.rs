@@ -173,7 +173,8 @@ impl End {
     /// Whether the tail may be probed before the timeout, and when (RFC 8985, 7.2).
     fn probe_after(&self) -> Option<u64> {
         let srtt = self.srtt?;
-        let may = self.sack && !self.probed && self.recover.is_none() && !self.timed_out && self.dup_acks == 0;
+        let may =
+            self.sack && !self.probed && self.recover.is_none() && !self.timed_out && self.dup_acks == 0;
         let alone = if self.flight.len() <= 3 { DELAYED_ACK + RTO_MIN / 2 } else { 2 * MS };
         (may && self.una > 0).then_some(2 * srtt + alone).filter(|pto| *pto < self.rto())
     }

@@ -26,6 +26,8 @@ const CONFIG: Config = Config { points: 1, services: 1, test_clock: 1, xdp_frags
 pub struct Said {
     pub verdict: Verdict,
     pub evidence: Evidence,
+    /// Of how many segments; fewer than the packet has when only a part of it repeats.
+    pub segments: u64,
 }
 
 /// An observer.
@@ -45,15 +47,17 @@ impl Point {
     pub fn see(&mut self, case: &Case, packet: &Packet, at: u64) -> Said {
         let side = if packet.from == 0 { Direction::Ingress } else { Direction::Egress };
         let whole = if packet.out.segments > 1 { MSS as u32 } else { 0 };
-        let carried = Carried { bytes: frame(case, packet).build(), size: whole, count: packet.out.segments as u32 };
+        let carried =
+            Carried { bytes: frame(case, packet).build(), size: whole, count: packet.out.segments as u32 };
         self.host.feed(&carried, IFINDEX, side, Nanos((1_000_000 + at) * 1_000));
-        let mut said = Said { verdict: Verdict::InOrder, evidence: Evidence::None };
+        let mut said = Said { verdict: Verdict::InOrder, evidence: Evidence::None, segments: 0 };
         for bytes in self.host.take_records() {
             if let Record::Anomaly(r) = Record::decode(&bytes).expect("a record that was just made") {
                 said.verdict = match Verdict::from_code(r.verdict).expect("decoded") {
                     Verdict::None => Verdict::InOrder,
                     verdict => verdict,
                 };
+                said.segments = r.segments.into();
                 said.evidence = Evidence::from_code(r.evidence).expect("decoded");
             }
         }
@@ -90,7 +94,8 @@ pub fn frame(case: &Case, packet: &Packet) -> Frame {
         .ip_id(packet.id)
         .payload(vec![0; out.len as usize]);
     if let Some((value, echo)) = packet.ts {
-        frame = frame.option(TcpOption::Nop).option(TcpOption::Nop).option(TcpOption::Timestamps(value, echo));
+        frame =
+            frame.option(TcpOption::Nop).option(TcpOption::Nop).option(TcpOption::Timestamps(value, echo));
     }
     if !out.sack.is_empty() {
         let edges = out.sack.iter().map(|(left, right)| (number(1 - me, *left), number(1 - me, *right)));

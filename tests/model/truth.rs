@@ -34,6 +34,8 @@ pub enum Truth {
     AfterProbe,
     /// Takes no sequence space.
     None,
+    /// The same, and a segment of one byte or a FIN overtook it.
+    LateAck,
 }
 
 /// Numbers as a point has seen them, by sender.
@@ -61,7 +63,7 @@ impl Seen {
         if out.probe && out.len == 1 && out.start == self.high[me] && self.window[1 - me] > 0 {
             self.probed[me] = Some(out.start);
         }
-        if !matches!(truth, Truth::None | Truth::Probe | Truth::LateProbe) {
+        if out.end() > out.start && !out.probe {
             join(&mut self.bytes[me], out.start, out.end());
             self.high[me] = self.high[me].max(out.end());
         }
@@ -76,7 +78,7 @@ impl Seen {
             return if late || p.copy { Truth::LateProbe } else { Truth::Probe };
         }
         if start == end {
-            return Truth::None;
+            return if start + 1 == self.high[me] { Truth::LateAck } else { Truth::None };
         }
         if p.copy {
             return Truth::Copy;
