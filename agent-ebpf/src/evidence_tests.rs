@@ -156,13 +156,15 @@ fn kinds() {
 #[test]
 fn what_follows_a_timeout_belongs_to_it() {
     let mut talk = Talk::established();
-    for n in 0..3 {
+    for n in 0..4 {
         talk.hear(0, C, segment(1 + 100 * n, 1, 100));
     }
     assert_eq!(talk.hear(250 * MS, C, segment(1, 1, 100)).kind, RetransKind::Timeout);
     talk.hear(MS, S, segment(1, 101, 0));
-    assert_eq!(talk.hear(MS, C, segment(101, 1, 100)).kind, RetransKind::Timeout);
-    assert_eq!(talk.hear(0, C, segment(201, 1, 100)).kind, RetransKind::Timeout);
+    for seq in [101, 201] {
+        let again = talk.hear(MS, C, segment(seq, 1, 100));
+        assert_eq!((again.verdict, again.kind), (Verdict::Retransmission, RetransKind::Timeout));
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub(crate) struct Talk {
     pub prior: Option<Closed>,
     /// How flows ended, in order.
     pub ended: Vec<Close>,
-    now: Nanos,
+    pub now: Nanos,
 }
 
 impl Talk {

@@ -64,12 +64,12 @@ fn case(ids: impl Strategy<Value = Ids> + Clone, v6: bool, most: usize) -> impl 
     let ends = (number(), number(), any::<[u16; 2]>(), profile(ids.clone()), profile(ids));
     let way = (prop_oneof![Just(20), 100..10 * MS], prop_oneof![Just(30), 100..30 * MS]);
     let v6 = if v6 { any::<bool>().boxed() } else { Just(false).boxed() };
-    (ends, way, v6, vec(say(), 1..5), 0..2usize, vec(impair(), 0..=most)).prop_map(
-        |((a, b, first_id, client, server), way, v6, says, closer, mut impairs)| {
+    (ends, way, v6, vec(say(), 1..5), 0..2usize, vec(impair(), 0..=most), 1u64..=4).prop_map(
+        |((a, b, first_id, client, server), way, v6, says, closer, mut impairs, merge)| {
             let profiles = [client, server];
             // A super-packet is cut where it leaves its host: nothing happens to it before.
             impairs.retain(|i| i.after || profiles[i.from].offload == 1);
-            Case { isn: [a, b], first_id, v6, profiles, way: [way.0, way.1], says, closer, impairs }
+            Case { isn: [a, b], first_id, v6, profiles, way: [way.0, way.1], says, closer, impairs, merge }
         },
     )
 }

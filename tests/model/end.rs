@@ -233,12 +233,14 @@ impl End {
         }
         let limit = self.una + self.peer_window;
         loop {
-            let full = self.flight.len() >= FLIGHT || self.recover.is_some() || self.timed_out;
+            // What is thought to be on the way (RFC 6675, 3): repairs and new data may mix, but for a timeout.
+            let pipe = self.flight.iter().filter(|s| !s.sacked && !s.lost).count();
+            let full = pipe >= FLIGHT || self.flight.len() >= 2 * FLIGHT || self.timed_out;
             let fin = self.closed && self.nxt == self.written;
             if full || (self.nxt >= self.written && !fin) || self.nxt > self.written {
                 break;
             }
-            let burst = if fin { 1 } else { self.offload.min((FLIGHT - self.flight.len()) as u64) };
+            let burst = if fin { 1 } else { self.offload.min((FLIGHT - pipe) as u64) };
             let data = (self.written - self.nxt).min(burst * MSS);
             // A full segment, or what there is when nothing else would go (RFC 9293, 3.8.6.2.1).
             let room = limit - self.nxt.min(limit);

@@ -1,7 +1,7 @@
 //! What must hold of every conversation.
 
 use agent_ebpf::anomaly::Anomaly;
-use agent_ebpf::facts::Verdict;
+use agent_ebpf::facts::{Evidence, Verdict};
 use agent_ebpf::label::Side;
 use agent_ebpf::traffic::Traffic;
 use proptest::prelude::*;
@@ -111,11 +111,10 @@ fn sound(truth: Truth) -> &'static [Verdict] {
     use Verdict::{Duplicate, LateFill, OutOfOrder, Retransmission, Spurious, Unknown};
     match truth {
         Truth::Overtaken | Truth::Fills => &[OutOfOrder, LateFill, Unknown],
-        Truth::Repeats => &[Retransmission, Duplicate, Unknown],
-        Truth::Needless => &[Spurious, Duplicate, Unknown],
-        Truth::NeedlessBySack | Truth::Copy | Truth::OvertakenByRepeat => {
-            &[Retransmission, Spurious, Duplicate, Unknown]
-        }
+        Truth::Repeats => &[Retransmission, Unknown],
+        Truth::Needless => &[Spurious, Unknown],
+        Truth::NeedlessBySack => &[Retransmission, Spurious, Unknown],
+        Truth::Copy | Truth::OvertakenByRepeat => &[Retransmission, Spurious, Duplicate, Unknown],
         certain => right(certain),
     }
 }
@@ -167,8 +166,12 @@ proptest! {
     fn weak_evidence_is_never_stretched(case in cases::any_sender()) {
         let (judged, _) = watch(&case);
         for (place, j) in judged.iter().enumerate() {
+            // Known exception: time alone takes the last segment for a copy when it is sent again at once, as after a
+            // timeout or a partial acknowledgement (RFC 6582, 3.2) it is.
+            let sent_again = matches!(j.truth, Truth::Repeats | Truth::Needless | Truth::NeedlessBySack);
+            let by_time = sent_again && j.said.evidence == Evidence::Time && j.said.verdict == Verdict::Duplicate;
             prop_assert!(
-                holds(j, sound),
+                holds(j, sound) || by_time,
                 "{:?} is called {:?}\n{}", j.truth, j.said, story(&judged, place)
             );
         }

@@ -79,6 +79,8 @@ pub struct Case {
     /// Who closes first.
     pub closer: usize,
     pub impairs: Vec<Impair>,
+    /// Segments that may come to the point as one, put together by its host (GRO).
+    pub merge: u64,
 }
 
 /// A packet as it was made, with the truth about it.
@@ -154,7 +156,36 @@ pub fn play(case: &Case) -> Option<Vec<Passed>> {
         written: [1; 2],
         passed: Vec::new(),
     };
-    world.run().then_some(world.passed)
+    world.run().then(|| merged(world.passed, case.merge))
+}
+
+/// What comes at once and in a row becomes one packet, if it is alike but for its numbers (Linux `tcp_gro_receive`,
+/// `inet_gro_receive`).
+fn merged(passed: Vec<Passed>, most: u64) -> Vec<Passed> {
+    let mut out: Vec<Passed> = Vec::new();
+    for next in passed {
+        if let Some(last) = out.last_mut() {
+            let (a, b) = (&last.packet, &next.packet);
+            let plain = |p: &Passed| !p.copy && !p.packet.out.syn && !p.packet.out.fin && !p.packet.out.probe;
+            let alike = a.from == b.from
+                && (a.out.acked, a.out.window, a.ts) == (b.out.acked, b.out.window, b.ts)
+                && a.out.resend == b.out.resend
+                && a.out.sack.is_empty()
+                && b.out.sack.is_empty();
+            let segments = a.out.segments + b.out.segments;
+            let row = b.out.len > 0
+                && a.out.end() == b.out.start
+                && a.out.len == a.out.segments * MSS
+                && a.id.wrapping_add(a.out.segments as u16) == b.id;
+            if plain(last) && plain(&next) && last.at == next.at && alike && row && segments <= most {
+                last.packet.out.len += b.out.len;
+                last.packet.out.segments = segments;
+                continue;
+            }
+        }
+        out.push(next);
+    }
+    out
 }
 
 impl World<'_> {
