@@ -2,6 +2,9 @@
 
 use crate::world::Passed;
 
+/// Identifications of which the core keeps whether it saw them.
+const WINDOW: u16 = 32;
+
 /// The truth about a packet that takes sequence space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Truth {
@@ -25,6 +28,8 @@ pub enum Truth {
     NeedlessBySack,
     /// The network's copy of what has passed.
     Copy,
+    /// The same, and its sender has made [`WINDOW`] packets or more since.
+    OldCopy,
     /// Against a closed window, or only to see whether the other end lives.
     Probe,
     /// A probe that data overtook, or a copy of one.
@@ -45,6 +50,7 @@ pub struct Seen {
     bytes: [Vec<(u64, u64)>; 2],
     window: [u16; 2],
     probed: [Option<u64>; 2],
+    last_id: [u16; 2],
     high: [u64; 2],
     acked: [u64; 2],
     sacked: [Vec<(u64, u64)>; 2],
@@ -60,6 +66,9 @@ impl Seen {
             self.sacked[1 - me].extend(&out.sack);
         }
         self.window[me] = out.window;
+        if !p.copy && !out.syn {
+            self.last_id[me] = p.packet.id.wrapping_add(out.segments as u16 - 1);
+        }
         if out.probe && out.len == 1 && out.start == self.high[me] && self.window[1 - me] > 0 {
             self.probed[me] = Some(out.start);
         }
@@ -81,7 +90,8 @@ impl Seen {
             return if start + 1 == self.high[me] { Truth::LateAck } else { Truth::None };
         }
         if p.copy {
-            return Truth::Copy;
+            let behind = self.last_id[me].wrapping_sub(p.packet.id);
+            return if behind < WINDOW { Truth::Copy } else { Truth::OldCopy };
         }
         if self.probed[me] == Some(start) {
             return Truth::AfterProbe;
