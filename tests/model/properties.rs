@@ -11,7 +11,7 @@ use crate::cases;
 use crate::end::Out;
 use crate::point::{Point, Said};
 use crate::truth::{Seen, Truth};
-use crate::world::{Case, Passed, play};
+use crate::world::{Case, Ids, Passed, play};
 
 /// The same cases each time, unless the environment asks for others.
 fn config() -> ProptestConfig {
@@ -178,7 +178,9 @@ proptest! {
             // takes for a copy what was sent again and overtaken on its way.
             let sent_again = matches!(j.truth, Truth::Repeats | Truth::Needless | Truth::NeedlessBySack);
             let by_clock = matches!(j.said.evidence, Evidence::Time | Evidence::Timestamp);
-            let mistaken = sent_again && by_clock && j.said.verdict == Verdict::Duplicate;
+            // And identifications that stay 0 seem to grow when super-packets do.
+            let zero = case.profiles[j.passed.packet.from].ids == Ids::Zero && j.said.evidence == Evidence::IpId;
+            let mistaken = sent_again && (by_clock || zero) && j.said.verdict == Verdict::Duplicate;
             prop_assert!(
                 holds(j, sound) || mistaken,
                 "{:?} is called {:?}\n{}", j.truth, j.said, story(&judged, place)

@@ -49,6 +49,8 @@ pub struct Seen {
     /// What passed, as ranges that do not touch.
     bytes: [Vec<(u64, u64)>; 2],
     window: [u16; 2],
+    /// Last byte that went ahead as a probe, and the last one that did so with the window open.
+    tried: [Option<u64>; 2],
     probed: [Option<u64>; 2],
     last_id: [u16; 2],
     high: [u64; 2],
@@ -69,8 +71,11 @@ impl Seen {
         if !p.copy && !out.syn {
             self.last_id[me] = p.packet.id.wrapping_add(out.segments as u16 - 1);
         }
-        if out.probe && out.len == 1 && out.start == self.high[me] && self.window[1 - me] > 0 {
-            self.probed[me] = Some(out.start);
+        if out.probe && out.len == 1 && out.start == self.high[me] {
+            self.tried[me] = Some(out.start);
+            if self.window[1 - me] > 0 {
+                self.probed[me] = Some(out.start);
+            }
         }
         if out.end() > out.start && !out.probe {
             join(&mut self.bytes[me], out.start, out.end());
@@ -97,7 +102,9 @@ impl Seen {
             return Truth::AfterProbe;
         }
         if start >= self.high[me] {
-            return Truth::Onward { gap: start > self.high[me] };
+            // A probe's byte that the other side took is no hole.
+            let taken = self.tried[me] == Some(self.high[me]) && start == self.high[me] + 1;
+            return Truth::Onward { gap: start > self.high[me] && !taken };
         }
         let missing = !self.bytes[me].iter().any(|(left, right)| *left <= start && end <= *right);
         match (out.resend, missing) {
