@@ -30,6 +30,17 @@ pub mod time;
 pub mod traffic;
 pub mod wire;
 
+#[cfg(test)]
+mod close_tests;
+#[cfg(test)]
+mod evidence_tests;
+#[cfg(test)]
+mod reuse_tests;
+#[cfg(test)]
+mod rtt_tests;
+#[cfg(test)]
+mod talk;
+
 /// A plain segment for unit tests: an ACK of a client at 10.0.0.1:40000 to 10.0.0.2:443.
 #[cfg(test)]
 pub(crate) fn test_segment() -> wire::Segment {

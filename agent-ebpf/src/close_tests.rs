@@ -1,0 +1,121 @@
+//! How connections end and who closed them; what asks for nothing; and connections that both sides open.
+
+use crate::{
+    close::{closer, how_ended},
+    facts::{RetransKind, Verdict},
+    flow::{Closed, Flow},
+    label::Side,
+    phase::Phase,
+    talk::{C, MS, S, Talk, fin, rst, segment, syn, syn_ack},
+    traffic::Close,
+    wire::Segment,
+};
+
+/// After one request and its answer, bytes 1 to 100 of each side.
+fn exchanged() -> Talk {
+    let mut talk = Talk::established();
+    talk.hear(MS, C, segment(1, 1, 100));
+    talk.hear(MS, S, segment(1, 101, 100));
+    talk.hear(MS, C, segment(101, 101, 0));
+    talk
+}
+
+fn after(said: &[(usize, Segment)]) -> Talk {
+    let mut talk = exchanged();
+    for (dir, s) in said {
+        talk.hear(MS, *dir, *s);
+    }
+    talk
+}
+
+#[test]
+fn the_first_fin_names_the_active_closer() {
+    let both =
+        |first: usize| [(first, fin(101, 101)), (1 - first, fin(101, 102)), (first, segment(102, 102, 0))];
+    for (first, close, side) in [(C, Close::FinClient, Side::Client), (S, Close::FinServer, Side::Server)] {
+        let said = both(first);
+        let open = after(&said[..2]);
+        assert!(open.ended.is_empty() && open.flow.phase() == Phase::Closing, "the last ACK is missing");
+        let talk = after(&said);
+        assert_eq!((talk.ended.as_slice(), closer(close)), ([close].as_slice(), side));
+        assert_eq!((talk.flow.phase(), Closed::of(&talk.flow).holder), (Phase::Closed, first as u32 + 1));
+    }
+}
+
+#[test]
+fn crossing_fins_leave_both_waiting() {
+    let talk = after(&[
+        (S, fin(101, 101)),
+        (C, fin(101, 101)),
+        (C, segment(102, 102, 0)),
+        (S, segment(102, 102, 0)),
+    ]);
+    assert_eq!(talk.ended, [Close::FinServer]);
+    assert_eq!(Closed::of(&talk.flow).holder, Closed::BOTH);
+}
+
+#[test]
+fn a_reset_ends_at_once_and_nobody_waits() {
+    for (dir, close) in [(C, Close::ResetClient), (S, Close::ResetServer)] {
+        let talk = after(&[(dir, rst(101, 101))]);
+        assert_eq!((talk.ended.as_slice(), talk.flow.phase()), ([close].as_slice(), Phase::Reset));
+        assert_eq!(Closed::of(&talk.flow).holder, 0);
+        let fin_first = after(&[(1 - dir, fin(101, 101)), (dir, rst(101, 102))]);
+        assert_eq!((fin_first.ended, Closed::of(&fin_first.flow).holder), (vec![close], 0));
+    }
+}
+
+#[test]
+fn what_falls_silent_ended_as_far_as_it_had_come() {
+    let mut handshake = Talk::new();
+    handshake.hear(0, C, syn(0));
+    handshake.hear(MS, S, syn_ack(0, 1));
+    for (talk, close) in [
+        (handshake, Close::HandshakeSilence),
+        (exchanged(), Close::Silence),
+        (after(&[(C, fin(101, 101))]), Close::HalfFinClient),
+        (after(&[(S, fin(101, 101))]), Close::HalfFinServer),
+    ] {
+        assert!(talk.ended.is_empty());
+        assert_eq!(how_ended(&talk.flow), close);
+    }
+}
+
+#[test]
+fn an_unanswered_request_is_told_with_the_end_and_an_alert_is_none() {
+    let alert = Segment { tls_alert: true, ..segment(101, 101, 24) };
+    for (request, unanswered) in [(segment(101, 101, 24), 24), (alert, 0)] {
+        let mut talk = exchanged();
+        talk.hear(MS, C, request);
+        assert_eq!(
+            (talk.flow.has(Flow::PENDING), talk.flow.exchanges),
+            (unanswered > 0, 1 + (unanswered > 0) as u8)
+        );
+        let end = talk.hear(MS, S, rst(101, 125));
+        assert_eq!((end.closed, end.unanswered), (Some(Close::ResetServer), unanswered));
+    }
+}
+
+#[test]
+fn a_request_sent_again_is_as_large_as_it_was() {
+    let mut talk = exchanged();
+    talk.hear(MS, C, segment(101, 101, 300));
+    talk.hear(300 * MS, C, segment(101, 101, 300));
+    assert_eq!(talk.hear(MS, S, rst(101, 101)).unanswered, 300);
+}
+
+/// RFC 9293, 3.5, figure 7.
+#[test]
+fn a_simultaneous_open_is_one_connection() {
+    let mut talk = Talk::new();
+    assert!(talk.hear(0, C, syn(0)).opened.is_some());
+    let crossing = talk.hear(MS, S, syn(0));
+    assert_eq!((crossing.opened, crossing.verdict, crossing.side), (None, Verdict::InOrder, Side::Server));
+    talk.hear(MS, C, syn_ack(0, 1));
+    talk.hear(0, S, syn_ack(0, 1));
+    let said = talk.hear(MS, C, segment(1, 1, 10));
+    assert_eq!((said.verdict, talk.flow.phase()), (Verdict::InOrder, Phase::Established));
+    assert_eq!((talk.flow.client, talk.ended.len()), (0, 0));
+    let again = talk.hear(300 * MS, C, segment(1, 1, 10));
+    assert_eq!((again.verdict, again.kind), (Verdict::Retransmission, RetransKind::Probe));
+}
