@@ -120,6 +120,10 @@ impl Half {
             return IdOrder::First;
         }
         let ahead = last.wrapping_sub(self.ip_id) as i16 as i32;
+        if ahead > 0 && first.wrapping_sub(self.ip_id) as i16 <= 0 {
+            // Segments that were merged although all carry one identification (Linux `inet_gro_receive`).
+            return IdOrder::Jump;
+        }
         if ahead > 0 {
             let kept = if ahead < 32 { self.ip_ids << (ahead as u32 & 31) } else { 0 };
             (self.ip_id, self.ip_ids) = (last, kept | all);
@@ -127,7 +131,7 @@ impl Half {
         }
         let back = (-ahead) as u32;
         if back >= 32 {
-            return IdOrder::Old;
+            return if back <= 1_024 { IdOrder::Old } else { IdOrder::Jump };
         }
         let bit = 1u32 << (back & 31);
         let seen = self.ip_ids & bit != 0;
@@ -149,13 +153,13 @@ pub enum IdOrder {
     First,
     /// A little above all seen.
     Next,
-    /// Far above all seen: the sender does not count one by one.
+    /// Far from all seen: the sender does not count one by one.
     Jump,
     /// Below the latest, and not seen yet.
     Earlier,
     /// Seen already: the same packet, where the sender's identifications grow.
     Again,
-    /// Too far below to tell.
+    /// Well below the latest: too far to tell whether it was seen, and not sent now.
     Old,
 }
 
@@ -218,7 +222,8 @@ mod tests {
         assert_eq!(h.note_ip_id(0, 1), IdOrder::Again);
         assert_eq!(h.note_ip_id(65_535, 1), IdOrder::Again);
         assert_eq!(h.note_ip_id(30_000, 1), IdOrder::Jump);
-        assert_eq!(h.note_ip_id(29_000, 1), IdOrder::Old);
+        assert_eq!(h.note_ip_id(29_500, 1), IdOrder::Old);
+        assert_eq!(h.note_ip_id(28_000, 1), IdOrder::Jump);
     }
 
     #[test]

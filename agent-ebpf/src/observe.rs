@@ -12,7 +12,7 @@ use crate::{
     label::{Direction, Side},
     open::{self, takes_over},
     scoreboard::{HalfScore, Scoreboard},
-    sequence::{decide, explain, follow, locate},
+    sequence::{KEEPALIVE_SILENCE, decide, explain, follow, locate},
     time::Nanos,
     traffic::{Close, Opened},
     wire::Segment,
@@ -108,10 +108,17 @@ fn wants_score(flow: &Flow, s: &Segment, dir: usize) -> bool {
         if me.seen() && s.seq != me.next {
             return true;
         }
-    } else if s.seq == me.next.minus(1) {
+    } else if s.seq == me.next.minus(1) || tells_of_more(me, s) {
         return true;
     }
     (s.window == 0 && s.flags.plain()) || s.options.sack_blocks > 0 || repeats_ack(me, peer, s)
+}
+
+/// A segment without sequence space whose number is beyond all that was seen: it has the next number of its sender
+/// (RFC 9293, 3.10), so what lies between was sent before it.
+#[inline(always)]
+fn tells_of_more(me: &Half, s: &Segment) -> bool {
+    me.seen() && s.sequence_len() == 0 && s.flags.plain() && s.flags.ack() && s.seq.after(me.next)
 }
 
 /// A duplicate ACK: no data, nothing new acknowledged, window unchanged, data outstanding (RFC 5681, 2).
@@ -282,15 +289,18 @@ fn place(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sigh
         flow.path[dir].mss = s.options.mss;
         f.new = s.sequence_len();
         f.verdict = if f.new > 0 { Verdict::InOrder } else { Verdict::None };
-    } else if s.sequence_len() > 0 {
+    } else if s.sequence_len() > 0 || tells_of_more(me, s) {
         match score {
             Some(sc) => locate(me, peer, &mut sc.half[dir], s, at, f),
             None => follow(me, s, f),
         }
         f.front = matches!(f.verdict, Verdict::InOrder | Verdict::Gap);
     } else if s.flags.plain() && s.seq == me.next.minus(1) {
-        f.verdict =
-            if peer.seen() && peer.window == 0 { Verdict::ZeroWindowProbe } else { Verdict::Keepalive };
+        if peer.seen() && peer.window == 0 {
+            f.verdict = Verdict::ZeroWindowProbe;
+        } else if f.silence >= KEEPALIVE_SILENCE {
+            f.verdict = Verdict::Keepalive;
+        }
     }
 }
 

@@ -127,6 +127,8 @@ impl HalfScore {
     pub const TIMED_OUT: u8 = 1 << 2;
     /// The half sent a byte into a closed window, which the sequence numbers do not count yet.
     pub const PROBED: u8 = 1 << 3;
+    /// The half's latest segment with sequence space ended below `next`.
+    pub const BEHIND: u8 = 1 << 4;
 
     /// Whether `bit` is set.
     #[inline(always)]
@@ -215,7 +217,8 @@ impl HalfScore {
     pub fn fill(&mut self, seq: SeqNum, end: SeqNum) {
         self.filled = 0;
         for _ in 0..HOLES {
-            let Some(i) = self.find(|h| u8::from(h.missing() && end.after(h.start) && h.end.after(seq))) else {
+            let Some(i) = self.find(|h| u8::from(h.missing() && end.after(h.start) && h.end.after(seq)))
+            else {
                 break;
             };
             let h = self.holes[i];

@@ -21,6 +21,9 @@ const UNKNOWN_RTT_US: u32 = 3_000;
 const RTO_MIN_US: u32 = 200_000;
 /// The smallest timeout RFC 6298, 2.4 asks for; a silence this long is no probe's, microseconds.
 const RTO_CERTAIN_US: u32 = 1_000_000;
+/// Silence before which nothing is sent to keep a connection alive, nanoseconds: Linux's smallest interval is 1 s
+/// (`tcp_keepalive_intvl`), RFC 9293, 3.8.4 asks for hours; and while a timer may run there is no silence to break.
+pub const KEEPALIVE_SILENCE: u64 = RTO_MIN_US as u64 * 1_000;
 /// Duplicate ACKs that make a sender send again (RFC 5681, 3.2).
 const DUPLICATE_ACKS: u8 = 3;
 
@@ -76,7 +79,7 @@ pub fn follow(me: &mut Half, s: &Segment, f: &mut Facts) {
 pub fn locate(me: &mut Half, peer: &Half, score: &mut HalfScore, s: &Segment, at: &Sighting, f: &mut Facts) {
     let (next, end) = (me.next, s.end());
     let from_next = s.seq.distance(next);
-    if let Some(probe) = one_byte(score, s, from_next, peer, next) {
+    if let Some(probe) = one_byte(score, s, from_next, peer, f) {
         f.verdict = probe;
         return;
     }
@@ -87,6 +90,7 @@ pub fn locate(me: &mut Half, peer: &Half, score: &mut HalfScore, s: &Segment, at
         f.segments = s.segments_in(f.known_end.distance(s.seq) as u32);
         return;
     }
+    score.bits &= !HalfScore::BEHIND;
     let probed = take_probed(score, from_next);
     follow(me, s, f);
     if from_next > 0 && !probed {
@@ -154,17 +158,15 @@ pub fn explain(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sightin
     }
     let me = &mut flow.half[dir];
     me.next = me.next.later(s.end());
+    score.bits |= HalfScore::BEHIND;
+    if s.end() == me.next {
+        score.bits &= !HalfScore::BEHIND;
+    }
 }
 
 /// Keepalives and window probes of one byte (those without a byte carry no sequence space, see `observe`).
 #[inline(always)]
-fn one_byte(
-    score: &mut HalfScore,
-    s: &Segment,
-    from_next: i32,
-    peer: &Half,
-    next: SeqNum,
-) -> Option<Verdict> {
+fn one_byte(score: &mut HalfScore, s: &Segment, from_next: i32, peer: &Half, f: &Facts) -> Option<Verdict> {
     if s.payload != 1 || !s.flags.plain() || (from_next != 0 && from_next != -1) {
         return None;
     }
@@ -173,7 +175,8 @@ fn one_byte(
         return Some(Verdict::ZeroWindowProbe);
     }
     // While its byte is outstanding a sender's timer sends again and not to keep alive (Linux `tcp_keepalive_timer`).
-    if from_next == -1 && (!peer.has(Half::ACKED) || peer.ack.at_or_after(next)) {
+    let outstanding = peer.has(Half::ACKED) && f.expected.after(peer.ack);
+    if from_next == -1 && !outstanding && f.silence >= KEEPALIVE_SILENCE {
         return Some(Verdict::Keepalive);
     }
     None
@@ -224,16 +227,21 @@ fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) 
         return (Verdict::OutOfOrder, evidence);
     }
     match c.id_order() {
-        Some(IdOrder::Again) => return (Verdict::Duplicate, Evidence::IpId),
+        // What is sent again takes the next number.
+        Some(IdOrder::Again | IdOrder::Old) => return (Verdict::Duplicate, Evidence::IpId),
         Some(_) => {}
         None => {
             let timestamps = s.options.timestamps && c.me.has(Half::TIMESTAMPS);
             let later = s.options.ts_val.wrapping_sub(c.me.ts_val) as i32;
             if timestamps && later < 0 {
-                // What is sent again carries the clock of its sending, which is not before the newest one's.
-                return (Verdict::Duplicate, Evidence::Timestamp);
+                // What is sent again carries the clock of its sending: it was copied, or sent again before the newest
+                // one and overtaken by it, if its sender had a reason.
+                let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || score.repeats > 0;
+                let verdict = if reason { Verdict::Unknown } else { Verdict::Duplicate };
+                return (verdict, Evidence::Timestamp);
             }
-            let soon = c.now.stamp().since(c.me.last_data) < c.round_trip_us();
+            let soon =
+                !score.has(HalfScore::BEHIND) && c.now.stamp().since(c.me.last_data) < c.round_trip_us();
             // A server answers every SYN it gets again, and its timer besides (RFC 9293, 3.10.7.4): two SYN-ACKs may
             // follow each other at once.
             let syn_ack = s.flags.syn() && s.flags.ack();
