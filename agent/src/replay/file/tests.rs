@@ -160,7 +160,8 @@ fn pcapng_with_every_resolution_is_read_as_written() {
     let packets = conversation();
     for e in BOTH {
         // Its own way to say when, as an option's value, and what a microsecond's multiple is in it.
-        let to: [(u8, fn(u64) -> u64); 4] =
+        type Units = fn(u64) -> u64;
+        let to: [(u8, Units); 4] =
             [(6, |ns| ns / 1_000), (9, |ns| ns), (12, |ns| (ns % (1 << 50)) * 1_000), (7, |ns| ns / 100)];
         for (resolution, units) in to {
             let expected: Vec<Written> = packets
