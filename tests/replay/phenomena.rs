@@ -283,6 +283,22 @@ const CASES: &[Case] = &[
         flows: &["close=fin_client", "reused=true reused_gap=200.001 reuse=null"],
     },
     Case {
+        name: "silent for longer than the tables wait",
+        parts: &[HANDSHAKE, EXCHANGE],
+        script: "+4000s C P. len=100
+                 +1ms   S .",
+        flows: &["packets=[5,3] reused=false close=none"],
+    },
+    Case {
+        name: "a SYN that crosses its answer",
+        parts: &[],
+        script: "0     C S
+                 +10ms S S.
+                 +1ms  C S  seq=0                        # retransmission spurious_retransmission syn_retransmission kind=syn
+                 +2ms  C .",
+        flows: &["handshake_rtt=0.002 syn_rtt=0.01 ack_rtt=0.003"],
+    },
+    Case {
         name: "a request that gets no answer",
         parts: &[HANDSHAKE],
         script: "+1ms C P. len=800
