@@ -151,9 +151,6 @@ pub struct ReplayArgs {
     /// Only these of the lines of --output jsonl
     #[arg(long, value_enum, value_name = "WHICH")]
     pub lines: Option<Lines>,
-    /// Judge the connections inside tunnels (IP in IP, GRE, VXLAN, Geneve), and not the tunnels
-    #[arg(long)]
-    pub tunnels: bool,
 }
 
 /// Form of what a replay finds, on standard output.

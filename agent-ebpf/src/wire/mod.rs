@@ -9,6 +9,8 @@ pub mod ip;
 pub mod link;
 pub mod options;
 pub mod tcp;
+#[cfg(test)]
+mod tests;
 pub mod tunnel;
 
 pub use link::Link;

@@ -30,6 +30,8 @@ pub(super) fn follow<F: Frame>(frame: &F, start: Start) -> Result<Start, Health>
             MPLS | 0x8848 => mpls(frame, at.offset)?,
             ETHERNET => Some(tagged(frame, at.offset + 12)?),
             0x8100 | 0x88a8 | 0x9100 => Some(tagged(frame, at.offset + 2)?),
+            // VN-Tag of Cisco's fabric extenders: four bytes.
+            0x8926 => Some(tagged(frame, at.offset + 4)?),
             // A PPPoE session (RFC 2516, 4).
             0x8864 => Some(ppp_protocol(frame, at.offset + 6)?),
             _ => None,

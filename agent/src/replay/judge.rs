@@ -1,4 +1,6 @@
 //! One capture through the kernel programs' code: the tables, the clock of the capture, and who forgets.
+//!
+//! Unlike the kernel's programs it looks into tunnels: what is captured on a tunnel's way is judged as well as it can be.
 
 use super::file::Packet;
 use crate::{
@@ -15,7 +17,6 @@ use agent_ebpf::{
     observe::Settings,
     record::Record,
     time::Nanos,
-    wire::{Frame, Link},
 };
 
 /// The one interface of a capture. Which way a packet passed it a file does not say: all count as coming in.
@@ -27,44 +28,18 @@ const RECORDS: usize = 256;
 /// Room for connections. No capture of a real gateway needs more at once; beyond, memory would.
 const ROOM: Room = Room { flows: [4 << 20, 1 << 20], half_open: [4 << 20, 1 << 20] };
 
-/// A packet, and whether tunnels are looked into.
-struct Asked<'p>(&'p Packet<'p>, bool);
-
-impl Frame for Asked<'_> {
-    #[inline(always)]
-    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
-        self.0.load(offset)
-    }
-
-    #[inline(always)]
-    fn wire_len(&self) -> u32 {
-        self.0.wire_len()
-    }
-
-    #[inline(always)]
-    fn link(&self) -> Link {
-        self.0.link()
-    }
-
-    #[inline(always)]
-    fn tunnels(&self) -> bool {
-        self.1
-    }
-}
-
 /// Judges the packets of one capture, in the order they come in.
 pub struct Judge<'a> {
     host: Host,
     watch: &'a Watch,
-    tunnels: bool,
     /// From the first packet to the latest.
     span: Option<(Nanos, Nanos)>,
     swept: Nanos,
 }
 
 impl<'a> Judge<'a> {
-    /// With these services and limits; `tunnels` to judge what is inside of them.
-    pub fn new(watch: &'a Watch, tunnels: bool) -> Self {
+    /// With these services and limits.
+    pub fn new(watch: &'a Watch) -> Self {
         let services = watch.services.len() as u32 + 1;
         let config = Config { points: 1, services, test_clock: 0, xdp_frags: 0 };
         let limits = &watch.limits;
@@ -72,7 +47,7 @@ impl<'a> Judge<'a> {
         let mut host = Host::new(config, settings, ROOM);
         host.watch(INTERFACE, 0);
         host.serve(services::entries((1..).zip(&watch.services)));
-        Self { host, watch, tunnels, span: None, swept: Nanos(0) }
+        Self { host, watch, span: None, swept: Nanos(0) }
     }
 
     /// Takes a packet; what came of it, unless it was skipped.
@@ -85,7 +60,7 @@ impl<'a> Judge<'a> {
             self.host.sweep(now, &self.watch.limits);
             self.swept = now;
         }
-        self.host.feed(&Asked(packet, self.tunnels), INTERFACE, Direction::Ingress, now)
+        self.host.feed(packet, INTERFACE, Direction::Ingress, now)
     }
 
     /// Hands out what was recorded, once it is worth while.

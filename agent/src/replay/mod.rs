@@ -48,7 +48,7 @@ pub fn main(args: &ReplayArgs) -> Result<bool> {
 
 /// Judges the captures and writes what was found to `out`.
 fn run(args: &ReplayArgs, watch: &Watch, mut out: impl Write) -> Result<bool> {
-    let mut replay = Replay { args, watch, whole: true };
+    let mut replay = Replay { watch, whole: true };
     let points = points(&args.files);
     match args.output {
         ReplayOutput::Summary => {
@@ -70,7 +70,6 @@ fn run(args: &ReplayArgs, watch: &Watch, mut out: impl Write) -> Result<bool> {
 }
 
 struct Replay<'a> {
-    args: &'a ReplayArgs,
     watch: &'a Watch,
     /// Nothing was left out so far.
     whole: bool,
@@ -80,7 +79,7 @@ impl Replay<'_> {
     fn summarise(&mut self, path: &Path, point: &str, summary: &mut Summary<'_>) {
         let point = summary.point(point, path);
         let Some(mut capture) = self.open(path, |text| point.problem(text)) else { return };
-        let mut judge = Judge::new(self.watch, self.args.tunnels);
+        let mut judge = Judge::new(self.watch);
         let mut progress = Progress::new(path, capture.size());
         while let Some(next) = capture.next() {
             match next {
@@ -98,7 +97,7 @@ impl Replay<'_> {
 
     fn write_lines(&mut self, path: &Path, point: &str, lines: &mut Lines<'_, impl Write>) -> io::Result<()> {
         let Some(mut capture) = self.open(path, drop) else { return Ok(()) };
-        let mut judge = Judge::new(self.watch, self.args.tunnels);
+        let mut judge = Judge::new(self.watch);
         let mut progress = Progress::new(path, capture.size());
         let mut lines = lines.capture(point);
         while let Some(next) = capture.next() {

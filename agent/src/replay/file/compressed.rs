@@ -2,21 +2,18 @@
 
 use anyhow::{Context as _, Result};
 use flate2::bufread::MultiGzDecoder;
-use ruzstd::decoding::{
-    BlockDecodingStrategy, FrameDecoder, errors::FrameDecoderError, errors::ReadFrameHeaderError,
-};
 use std::{
     fs::File,
-    io::{self, BufRead as _, BufReader, Read},
+    io::{self, BufReader, Read},
     path::Path,
 };
 
 /// Compressed bytes that are read at once.
 const CHUNK: usize = 64 << 10;
 
-/// The longest window of zstd, in bytes, that is kept: what decompressors are asked to support (RFC 8878, 3.1.1.1.2), and
-/// what `zstd` writes up to level 19.
-const MAX_WINDOW: u64 = 8 << 20;
+/// The longest window of zstd that is kept, as a power of two: 32 MiB. Decompressors are asked for 8 (RFC 8878,
+/// 3.1.1.1.2), and `zstd` writes more only where `--long` or `--ultra` says so.
+const MAX_WINDOW: u32 = 25;
 
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
@@ -47,7 +44,7 @@ pub enum Source {
     /// gzip, any number of members.
     Gzip(Box<MultiGzDecoder<BufReader<Input>>>),
     /// zstd, any number of frames.
-    Zstd(Box<Zstd>),
+    Zstd(zstd::Decoder<'static, BufReader<Input>>),
 }
 
 impl Source {
@@ -74,7 +71,9 @@ impl Source {
         Ok(if gzip {
             Self::Gzip(Box::new(MultiGzDecoder::new(buffered(input))))
         } else if zstd {
-            Self::Zstd(Box::new(Zstd::new(buffered(input))))
+            let mut zstd = zstd::Decoder::with_buffer(buffered(input))?;
+            zstd.window_log_max(MAX_WINDOW)?;
+            Self::Zstd(zstd)
         } else {
             Self::Plain(input)
         })
@@ -85,7 +84,7 @@ impl Source {
         match self {
             Self::Plain(input) => input.read,
             Self::Gzip(gzip) => gzip.get_ref().get_ref().read,
-            Self::Zstd(zstd) => zstd.input.get_ref().read,
+            Self::Zstd(zstd) => zstd.get_ref().get_ref().read,
         }
     }
 }
@@ -95,87 +94,16 @@ impl Read for Source {
         match self {
             Self::Plain(input) => input.read(to),
             Self::Gzip(gzip) => gzip.read(to),
-            Self::Zstd(zstd) => zstd.read(to),
-        }
-    }
-}
-
-/// Frames of zstd one after the other, of which the library reads one.
-pub struct Zstd {
-    input: BufReader<Input>,
-    frame: FrameDecoder,
-    inside: bool,
-}
-
-impl Zstd {
-    fn new(input: BufReader<Input>) -> Self {
-        let mut frame = FrameDecoder::new();
-        frame.set_max_window_size(MAX_WINDOW);
-        Self { input, frame, inside: false }
-    }
-
-    /// Begins the next frame; false at the end of the file.
-    fn begin(&mut self) -> io::Result<bool> {
-        while !self.input.fill_buf()?.is_empty() {
-            match self.frame.reset(&mut self.input) {
-                Ok(()) => return Ok(true),
-                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
-                    length,
-                    ..
-                })) => {
-                    let length = u64::from(length);
-                    if io::copy(&mut (&mut self.input).take(length), &mut io::sink())? < length {
-                        return Err(io::ErrorKind::UnexpectedEof.into());
-                    }
+            Self::Zstd(zstd) => zstd.read(to).map_err(|e| {
+                // The library's own words; its codes do not come through.
+                if !e.to_string().contains("requires too much memory") {
+                    return e;
                 }
-                Err(error) => return Err(explained(error)),
-            }
-        }
-        Ok(false)
-    }
-}
-
-impl Read for Zstd {
-    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
-        loop {
-            if !self.inside {
-                self.inside = self.begin()?;
-                if !self.inside {
-                    return Ok(0);
-                }
-            }
-            let n = self.frame.read(to)?;
-            if n > 0 || to.is_empty() {
-                return Ok(n);
-            }
-            if self.frame.is_finished() {
-                self.inside = false;
-                continue;
-            }
-            // A block at a time: at most 128 KiB beside the window (RFC 8878, 3.1.1.2.4).
-            let strategy = BlockDecodingStrategy::UptoBlocks(1);
-            self.frame.decode_blocks(&mut self.input, strategy).map_err(explained)?;
-        }
-    }
-}
-
-/// What the library says, and what to do where more memory would help.
-fn explained(error: FrameDecoderError) -> io::Error {
-    match &error {
-        FrameDecoderError::WindowSizeTooBig { .. } => io::Error::other(format!(
-            "{error}; more than {} MiB of memory are not spent on it: give the file to `zstd -dc --long=31`, and its \
-             output to `fivetuple replay -`",
-            MAX_WINDOW >> 20
-        )),
-        _ => {
-            let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&error);
-            while let Some(e) = cause {
-                if e.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::UnexpectedEof) {
-                    return io::ErrorKind::UnexpectedEof.into();
-                }
-                cause = e.source();
-            }
-            io::Error::other(error)
+                io::Error::other(format!(
+                    "{e}, more than {} MiB: give the file to `zstd -dc --long=31`, and its output to `fivetuple replay -`",
+                    1 << (MAX_WINDOW - 20)
+                ))
+            }),
         }
     }
 }

@@ -16,6 +16,8 @@ mod pcap;
 mod pcapng;
 mod problem;
 mod stream;
+#[cfg(test)]
+mod tests;
 
 pub use agent_ebpf::wire::Link;
 pub use problem::{Fault, Problem};
@@ -54,6 +56,12 @@ impl Frame for Packet<'_> {
     #[inline(always)]
     fn wire_len(&self) -> u32 {
         self.wire_len
+    }
+
+    /// What the IP header says is believed: there are tools that cut packets and write what is left as the length.
+    #[inline(always)]
+    fn holds(&self, _: u32) -> bool {
+        true
     }
 
     #[inline(always)]
@@ -119,14 +127,18 @@ impl Capture {
         } else if let Some(pcapng) = PcapNg::begin(&mut stream) {
             Format::PcapNg(pcapng)
         } else {
-            let first = &stream.ahead()[..stream.ahead().len().min(4)];
-            let first =
-                if first.is_empty() { "is empty".to_owned() } else { format!("begins with {first:02x?}") };
-            let why = stream.end("its header").map(|f| format!(", and {f}")).unwrap_or_default();
-            bail!(
-                "it {first}{why}; captures in pcap and pcapng are read, as they are or compressed by gzip or zstd: \
-                 was it written by tcpdump -w, dumpcap or the like?"
-            );
+            const HEADER: Fault = Fault::Cut("its header");
+            let known = Pcap::known(stream.ahead()) || PcapNg::known(stream.ahead());
+            let first = match stream.ahead() {
+                [] => "it is empty".to_owned(),
+                b => format!("it begins with {:02x?}", &b[..b.len().min(4)]),
+            };
+            match stream.end("its header").filter(|fault| known || *fault != HEADER) {
+                Some(fault) => bail!("{fault}"),
+                None => bail!(
+                    "{first}; captures are read in pcap and pcapng, as they are or compressed by gzip or zstd"
+                ),
+            }
         };
         Ok(Self { stream, format, size, number: 0, unread: BTreeSet::new(), over: false })
     }

@@ -32,6 +32,15 @@ const VARIANTS: &[Variant] = &[
     Variant { magic: 0xa1b2_cd34, unit: 1_000, record: 24 },
 ];
 
+/// How a file is written that begins like this.
+fn variant(b: &[u8]) -> Option<(Order, &'static Variant)> {
+    let magic = b.get(..4)?;
+    [Order::Little, Order::Big].into_iter().find_map(|order| {
+        let variant = VARIANTS.iter().find(|v| v.magic == order.u32(magic, 0))?;
+        Some((order, variant))
+    })
+}
+
 /// A pcap file being read.
 pub struct Pcap {
     order: Order,
@@ -41,16 +50,18 @@ pub struct Pcap {
 }
 
 impl Pcap {
-    /// Reads the file's header; none if it is no such file.
+    /// Whether a file that begins like this is one.
+    pub fn known(b: &[u8]) -> bool {
+        variant(b).is_some()
+    }
+
+    /// Reads the file's header; none if it is no such file, or ends inside.
     pub fn begin(stream: &mut Stream) -> Option<Self> {
         if !stream.have(HEADER) {
             return None;
         }
         let b = stream.ahead();
-        let (order, variant) = [Order::Little, Order::Big].into_iter().find_map(|order| {
-            let magic = order.u32(b, 0);
-            Some((order, VARIANTS.iter().find(|v| v.magic == magic)?))
-        })?;
+        let (order, variant) = variant(b)?;
         // Above the type's 16 bits: the length of frame check sequences, which the IP length makes needless.
         let number = order.u32(b, 20) & 0xffff;
         let (unit, header) = (variant.unit, variant.record);

@@ -45,12 +45,16 @@ struct Found {
 }
 
 impl PcapNg {
-    /// Looks at the file's first block; none if it is no section header.
+    /// Whether a file that begins like this is one.
+    pub fn known(b: &[u8]) -> bool {
+        b.starts_with(&SECTION.to_le_bytes())
+    }
+
+    /// Looks at the file's first block; none if it is no section header, or ends inside.
     pub fn begin(stream: &mut Stream) -> Option<Self> {
-        if !stream.have(AROUND) || Order::Little.u32(stream.ahead(), 0) != SECTION {
+        if !stream.have(AROUND) || !Self::known(stream.ahead()) {
             return None;
         }
-        byte_order(stream.ahead())?;
         Some(Self { order: Order::Little, interfaces: Vec::new(), first: 0, last: Nanos(0) })
     }
 

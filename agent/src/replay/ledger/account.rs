@@ -110,12 +110,16 @@ pub struct Reset {
     pub origin: Origin,
 }
 
-/// Times of the last SYN, the last SYN-ACK that answered it, and the ACK that ended the handshake.
+/// When a connection began.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[allow(missing_docs)]
 pub struct Handshake {
+    /// The last SYN before the ACK.
+    pub last_syn: Option<Nanos>,
+    /// The last SYN before a SYN-ACK.
     pub syn: Option<Nanos>,
+    /// The last SYN-ACK that answered it.
     pub syn_ack: Option<Nanos>,
+    /// The ACK that ended the handshake.
     pub ack: Option<Nanos>,
 }
 
@@ -193,6 +197,9 @@ impl Account {
         }
         let h = &mut self.handshake;
         let from_client = half == self.client;
+        if syn && !ack && from_client && h.ack.is_none() {
+            h.last_syn = Some(at);
+        }
         match (syn, ack) {
             (true, false) if from_client && h.syn_ack.is_none() => h.syn = Some(at),
             (true, true) if !from_client && h.syn.is_some() && h.ack.is_none() => h.syn_ack = Some(at),

@@ -7,6 +7,7 @@
 //!   contender, which opens nothing until it is accepted (RFC 9293, 3.10.7.4).
 //! - Here the same end points count as used before however long ago that was; the core's reuse ends with the TIME-WAIT
 //!   window. The gap is the same: from the last FIN or RST to the SYN.
+//! - Here a connection lasts however long it is silent, as far as there is room; the core ends it as the daemon would.
 //! - Here the client of a connection met mid-way is who spoke first; the core asks services and ports, and what it
 //!   says of a packet's sender stands in the packet's line.
 
@@ -23,6 +24,9 @@ use agent_ebpf::{flow::FlowKey, time::Nanos};
 use foldhash::fast::RandomState;
 use history::History;
 use std::collections::HashMap;
+
+/// Connections beyond which the silent ones are let go.
+const MANY: usize = 1 << 16;
 
 /// The connections of one capture.
 pub struct Ledger {
@@ -63,7 +67,8 @@ impl Ledger {
                 account
             }
             None => {
-                let previous = self.history.take(judged.key);
+                let begins = judged.segment.flags.syn() && !judged.segment.flags.ack();
+                let previous = self.history.take(judged.key).filter(|_| begins);
                 let new = Account::new(self.numbers, packet, judged, previous);
                 self.numbers += 1;
                 self.open.entry(*judged.key).or_insert(new)
@@ -75,8 +80,11 @@ impl Ledger {
         Entered { flow: account.number, labels }
     }
 
-    /// Hands out the connections of which nothing more is to be expected at `now`.
+    /// Hands out the connections of which nothing more is to be expected at `now`, once there are many.
     pub fn sweep(&mut self, now: Nanos, limits: &Limits, mut done: impl FnMut(Account)) {
+        if self.open.len() < MANY {
+            return;
+        }
         let over =
             self.open.extract_if(|_, account| now.since(account.last_seen) > nanos(account.patience(limits)));
         let mut over: Vec<_> = over.collect();

@@ -60,15 +60,10 @@ mod tests {
 
     fn segment(seq: u32, payload: u32, ack: u32, times: Option<(u32, u32)>) -> Segment {
         let (ts_val, ts_ecr) = times.unwrap_or_default();
-        let options = Options { timestamps: times.is_some(), ts_val, ts_ecr, ..Options::blank() };
-        Segment {
-            seq: SeqNum(seq),
-            ack: SeqNum(ack),
-            payload,
-            flags: Flags(Flags::ACK),
-            options,
-            ..Segment::blank()
-        }
+        let mut s = Segment::blank();
+        (s.seq, s.ack, s.payload, s.flags) = (SeqNum(seq), SeqNum(ack), payload, Flags(Flags::ACK));
+        s.options = Options { timestamps: times.is_some(), ts_val, ts_ecr, ..Options::blank() };
+        s
     }
 
     #[test]

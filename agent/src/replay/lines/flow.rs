@@ -121,7 +121,7 @@ impl<'a> FlowLine<'a> {
             reused_gap: a.previous.and_then(|p| between(p.closed_at, Some(a.first_seen))),
             reused_idle: a.previous.map(|p| Seconds::between(p.last_seen, a.first_seen)),
             prev_close: a.previous.map(|p| p.close),
-            handshake_rtt: between(h.syn, h.ack),
+            handshake_rtt: between(h.last_syn, h.ack),
             syn_rtt: between(h.syn, h.syn_ack),
             ack_rtt: between(h.syn_ack, h.ack),
             unanswered: a.is_unanswered(),

@@ -137,7 +137,7 @@ fn connections(summary: &Summary<'_>) -> Part {
         let counts = counts.iter().map(ToString::to_string);
         std::iter::once(name).chain(counts).collect()
     });
-    let header = std::iter::once("CONNECTIONS".to_owned()).chain(summary.names.points.iter().cloned());
+    let header = std::iter::once("POINT".to_owned()).chain(summary.names.points.iter().cloned());
     table("Connections", &header.collect::<Vec<_>>(), rows.collect(), |i| i > 0)
 }
 
@@ -313,12 +313,15 @@ fn worst(summary: &Summary<'_>) -> Part {
         let mut row = bad.sight.row(&summary.names, bad.at, summary.watch.limits.stall);
         // All of them are one capture's, whose core knows one point only.
         row.point.clone_from(&summary.names.points[bad.point]);
-        let mut why = vec![flows::state(&row), flows::anomalies(&row)];
-        why.retain(|words| !words.is_empty());
-        let unanswered = row.close.is_some().then_some(row.pending.as_ref()).flatten();
-        if let Some(pending) = unanswered {
-            why.insert(0, format!("request of {} B unanswered", pending.request_bytes));
+        let mut why = Vec::new();
+        if row.close.is_some()
+            && let Some(pending) = row.pending.take()
+        {
+            why.push(format!("request of {} B unanswered", pending.request_bytes));
         }
+        why.extend(
+            [flows::state(&row), flows::anomalies(&row)].into_iter().filter(|words| !words.is_empty()),
+        );
         vec![
             row.point.clone(),
             row.svc.clone(),

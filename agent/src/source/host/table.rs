@@ -88,9 +88,7 @@ impl<K, T> Default for Entries<K, T> {
 
 impl<K: Hash + Eq + Copy, T: Pod> Entries<K, T> {
     fn get(&self, key: &K) -> Option<*mut T> {
-        let entry = self.places.get(key).map(|place| self.slots.at(*place))?;
-        ahead(entry);
-        Some(entry)
+        self.places.get(key).map(|place| self.slots.at(*place))
     }
 
     fn make(&mut self, key: &K, value: impl FnOnce() -> T, room: usize) -> Option<*mut T> {
@@ -128,20 +126,6 @@ impl<K: Hash + Eq + Copy, T: Pod> Entries<K, T> {
             !over
         });
     }
-}
-
-/// Asks for all cache lines of an entry at once; one after the other, as they are needed, they would be waited for one
-/// after the other.
-#[inline(always)]
-fn ahead<T>(entry: *const T) {
-    #[cfg(target_arch = "x86_64")]
-    for line in (0..size_of::<T>()).step_by(64) {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        // SAFETY: a hint, whatever the address.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(entry.cast::<i8>().wrapping_add(line)) }
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = entry;
 }
 
 /// Entries in one block.
