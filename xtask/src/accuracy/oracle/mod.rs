@@ -111,7 +111,7 @@ impl Oracle {
 }
 
 /// Reads what tshark printed.
-fn read(said: &str) -> Result<Lines> {
+pub fn read(said: &str) -> Result<Lines> {
     let mut lines = Lines::default();
     let mut order: Vec<FlowState> = Vec::new();
     let mut places: HashMap<u64, usize> = HashMap::new();
