@@ -88,6 +88,13 @@ pub struct Scratch {
     ended: (Close, u32),
 }
 
+impl Scratch {
+    /// What a packet that was counted said and did, the key of its connection, and which half of that it belongs to.
+    pub const fn judged(&self) -> (&Segment, &Facts, &FlowKey, usize) {
+        (&self.segment, &self.facts, &self.key, self.sighting.dir)
+    }
+}
+
 /// What became of one look at a flow.
 #[repr(u32)]
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -25,6 +25,8 @@ pub enum Command {
     Check(CheckArgs),
     /// Show the flow list of a running agent
     Flows(FlowsArgs),
+    /// Judge captures as the daemon judges live traffic
+    Replay(ReplayArgs),
 }
 
 /// Which configuration, and which interfaces.
@@ -132,6 +134,44 @@ pub struct FlowFilterArgs {
     /// At most this many flows
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
+}
+
+/// Flags of `fivetuple replay`.
+#[derive(Debug, Args)]
+pub struct ReplayArgs {
+    /// Captures, pcap or pcapng, also compressed; each is a point of its own, named like the file. - is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Configuration file (YAML), for its services and limits
+    #[arg(long = "config.file", value_name = "PATH")]
+    pub config_file: Option<PathBuf>,
+    /// Form of what is found
+    #[arg(long, value_enum, default_value_t = ReplayOutput::Summary)]
+    pub output: ReplayOutput,
+    /// Only these of the lines of --output jsonl
+    #[arg(long, value_enum, value_name = "WHICH")]
+    pub lines: Option<Lines>,
+    /// Judge the connections inside tunnels (IP in IP, GRE, VXLAN, Geneve), and not the tunnels
+    #[arg(long)]
+    pub tunnels: bool,
+}
+
+/// Form of what a replay finds, on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReplayOutput {
+    /// A report for people
+    Summary,
+    /// One JSON object for each TCP packet and each connection
+    Jsonl,
+}
+
+/// Which lines of [`ReplayOutput::Jsonl`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Lines {
+    /// Packets
+    Packets,
+    /// Connections
+    Flows,
 }
 
 /// Form of a list on standard output.

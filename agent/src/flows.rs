@@ -124,7 +124,7 @@ fn row(flow: &FlowRow) -> [String; 12] {
 }
 
 /// What is remarkable about the connection as a whole.
-fn state(flow: &FlowRow) -> String {
+pub fn state(flow: &FlowRow) -> String {
     let mut words = Vec::new();
     if let Some(pending) = &flow.pending {
         let word = if pending.stalled { "stalled" } else { "waiting" };
@@ -141,7 +141,7 @@ fn state(flow: &FlowRow) -> String {
 }
 
 /// Counts of both sides, those of the client marked with an arrow to the right.
-fn anomalies(flow: &FlowRow) -> String {
+pub fn anomalies(flow: &FlowRow) -> String {
     let side = |half: &HalfRow, arrow: &str| -> Vec<String> {
         half.anomalies.iter().map(|(name, n)| format!("{n} {name}{arrow}")).collect()
     };
@@ -149,7 +149,7 @@ fn anomalies(flow: &FlowRow) -> String {
 }
 
 /// A duration in three digits or so.
-fn seconds(s: f64) -> String {
+pub fn seconds(s: f64) -> String {
     match s {
         s if s < 0.001 => format!("{:.0}us", s * 1e6),
         s if s < 1.0 => format!("{:.0}ms", s * 1e3),

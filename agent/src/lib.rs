@@ -19,6 +19,7 @@ mod netlink;
 pub mod preflight;
 pub mod probe;
 pub mod process;
+pub mod replay;
 pub mod run;
 pub mod source;
 pub mod sys;

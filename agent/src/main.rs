@@ -3,7 +3,7 @@
 use agent::{
     check,
     cli::{Cli, Command},
-    explain, flows, run,
+    explain, flows, replay, run,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -14,6 +14,7 @@ fn main() -> ExitCode {
         Command::Run(args) => run::main(&args),
         Command::Check(args) => check::check(&args),
         Command::Flows(args) => flows::flows(&args).map(|()| true),
+        Command::Replay(args) => replay::main(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

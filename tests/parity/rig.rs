@@ -246,7 +246,7 @@ fn drain_one<K: Key, V: Pod>(map: &MapData, flags: u64, out: &mut BTreeMap<Strin
     let mut keys = Vec::new();
     let visit = |key: &K, value: &V| {
         keys.push(*key);
-        assert!(out.insert(name(&key.any()), *value).is_none(), "an entry was met twice");
+        assert!(out.insert(name(key.any()), *value).is_none(), "an entry was met twice");
     };
     map::for_each(map.fd().as_fd(), flags, visit).expect("a table can be read");
     map::delete_all(map.fd().as_fd(), &keys).expect("entries can be deleted");
@@ -260,7 +260,7 @@ fn sum<const N: usize>(each: impl Iterator<Item = impl std::borrow::Borrow<[u64;
     out
 }
 
-fn name(key: &FlowKey) -> String {
+fn name(key: FlowKey) -> String {
     format!("{key:?}")
 }
 

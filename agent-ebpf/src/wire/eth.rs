@@ -1,12 +1,16 @@
-//! Ethernet and VLAN tags, in the frame or kept beside it by the carrier.
+//! VLAN tags, in the frame or kept beside it by the carrier, and what follows the last of them.
 
-use super::Frame;
+use super::{
+    Frame,
+    link::{IPV4, IPV6, Start},
+    tunnel,
+};
 use crate::health::Health;
 
 /// Deepest stack of VLAN tags that is read; deeper ones are counted as [`Health::VlanDepth`].
 pub const MAX_VLAN_TAGS: u32 = 4;
 
-/// Which network protocol a link-layer frame carries.
+/// Which network protocol a frame carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
     /// IPv4, EtherType 0x0800.
@@ -15,10 +19,10 @@ pub enum Network {
     Ipv6,
 }
 
-/// The link layer of one frame.
+/// The IP datagram of one frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// What comes next.
+pub struct Datagram {
+    /// Its version.
     pub network: Network,
     /// Where it begins, in bytes from the start of the frame.
     pub offset: u32,
@@ -26,14 +30,10 @@ pub struct Link {
     pub vlans: u32,
 }
 
-/// Reads the Ethernet header and up to [`MAX_VLAN_TAGS`] tags (IEEE 802.1Q: 0x8100, 802.1ad: 0x88a8, and 0x9100).
+/// Reads the link layer and up to [`MAX_VLAN_TAGS`] tags (IEEE 802.1Q: 0x8100, 802.1ad: 0x88a8, and 0x9100).
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F) -> Result<Link, Health> {
-    let mut ether_type = match frame.load::<2>(12) {
-        Some(b) => u16::from_be_bytes(b),
-        None => return Err(Health::Truncated),
-    };
-    let mut offset = 14;
+pub fn parse<F: Frame>(frame: &F) -> Result<Datagram, Health> {
+    let Start { mut ether_type, mut offset } = frame.link().read(frame)?;
     let mut vlans = 0;
     let mut tags = 0;
     if let Some(tci) = frame.vlan() {
@@ -61,12 +61,15 @@ pub fn parse<F: Frame>(frame: &F) -> Result<Link, Health> {
         ether_type = u16::from_be_bytes([e0, e1]);
         offset += 4;
     }
+    if frame.tunnels() {
+        Start { ether_type, offset } = tunnel::follow(frame, Start { ether_type, offset })?;
+    }
     let network = match ether_type {
-        0x0800 => Network::Ipv4,
-        0x86dd => Network::Ipv6,
+        IPV4 => Network::Ipv4,
+        IPV6 => Network::Ipv6,
         _ => return Err(Health::NotIp),
     };
-    Ok(Link { network, offset, vlans })
+    Ok(Datagram { network, offset, vlans })
 }
 
 #[cfg(test)]
@@ -86,7 +89,7 @@ mod tests {
     #[test]
     fn tags_up_to_four_and_no_further() {
         let link = |tags: &[u16]| parse(&frame(tags, 0x0800).as_slice());
-        assert_eq!(link(&[]), Ok(Link { network: Network::Ipv4, offset: 14, vlans: 0 }));
+        assert_eq!(link(&[]), Ok(Datagram { network: Network::Ipv4, offset: 14, vlans: 0 }));
         assert_eq!(link(&[0xe064]).map(|l| (l.offset, l.vlans)), Ok((18, 100)));
         assert_eq!(link(&[7, 8]).map(|l| (l.offset, l.vlans)), Ok((22, 7 | 8 << 12)));
         assert_eq!(link(&[7, 8, 9, 10]).map(|l| (l.offset, l.vlans)), Ok((30, 7 | 8 << 12)));

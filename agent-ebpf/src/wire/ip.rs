@@ -2,7 +2,7 @@
 
 use super::{
     Addr, Frame, Segment,
-    eth::{Link, Network},
+    eth::{Datagram, Network},
     settled,
 };
 use crate::health::Health;
@@ -39,10 +39,10 @@ impl Place {
 
 /// Reads the IP header of a packet that holds an unfragmented TCP segment.
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &F, link: &Link, s: &mut Segment) -> Result<Place, Health> {
-    match link.network {
-        Network::Ipv4 => ipv4(frame, link.offset, s),
-        Network::Ipv6 => ipv6(frame, link.offset, s),
+pub fn parse<F: Frame>(frame: &F, at: &Datagram, s: &mut Segment) -> Result<Place, Health> {
+    match at.network {
+        Network::Ipv4 => ipv4(frame, at.offset, s),
+        Network::Ipv6 => ipv6(frame, at.offset, s),
     }
 }
 

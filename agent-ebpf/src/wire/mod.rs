@@ -1,26 +1,42 @@
 //! Bytes to meaning: one frame in, one [`Segment`] out, or the reason why not.
 //!
 //! Lengths are checked once, here. What comes after reads fields that cannot fail.
-//! Reading order: `eth` (link layer and tags), `ip`, `tcp`, `options`.
+//! Reading order: `link` (how a frame begins), `eth` (VLAN tags), `tunnel` (only where the carrier asks), `ip`, `tcp`,
+//! `options`.
 
 pub mod eth;
 pub mod ip;
+pub mod link;
 pub mod options;
 pub mod tcp;
+pub mod tunnel;
 
+pub use link::Link;
 pub use options::Options;
 pub use tcp::Flags;
 
 use crate::{health::Health, seq::SeqNum};
 
-/// Bounds-checked reads of one frame, starting at its Ethernet header, and what its carrier knows of it.
+/// Bounds-checked reads of one frame, starting at its link layer, and what its carrier knows of it.
 pub trait Frame {
     /// The `N` bytes at `offset`, or `None` when the frame does not hold them.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
 
-    /// Length on the wire in bytes, from the Ethernet header on; may exceed what [`Frame::load`] can reach
+    /// Length on the wire in bytes, from the link layer on; may exceed what [`Frame::load`] can reach
     /// (a capture with a snap length, a frame in pieces).
     fn wire_len(&self) -> u32;
+
+    /// How the frame begins.
+    #[inline(always)]
+    fn link(&self) -> Link {
+        Link::Ethernet
+    }
+
+    /// Whether to look for a TCP segment inside tunnels ([`tunnel`]), too; if not, they are skipped as what they are.
+    #[inline(always)]
+    fn tunnels(&self) -> bool {
+        false
+    }
 
     /// Whether the frame is `len` bytes long or longer; apart from [`Frame::wire_len`] because it can be cheaper.
     #[inline(always)]
@@ -147,10 +163,12 @@ impl Segment {
     /// In place, because a kernel program's stack has no room for it.
     #[inline(always)]
     pub fn read<F: Frame>(&mut self, frame: &F) -> Result<(), Health> {
-        let mut link = eth::parse(frame)?;
-        link.offset = settled(&mut self.cursor, link.offset, 63);
-        self.vlans = link.vlans;
-        let tcp = ip::parse(frame, &link, self)?;
+        let mut datagram = eth::parse(frame)?;
+        // No more than four tags deep in the kernel, and within what `Place` has room for elsewhere.
+        let deepest = if frame.link() == Link::Ethernet && !frame.tunnels() { 63 } else { 0x7ff };
+        datagram.offset = settled(&mut self.cursor, datagram.offset, deepest);
+        self.vlans = datagram.vlans;
+        let tcp = ip::parse(frame, &datagram, self)?;
         tcp::parse(frame, &tcp, self)
     }
 

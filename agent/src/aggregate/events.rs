@@ -178,7 +178,7 @@ fn end_row(event: &Numbered<EndRecord>, names: &Names, stall: Duration) -> Event
 }
 
 /// The connection of an end, with a key made from its ends again.
-fn sight(record: &EndRecord) -> Sight {
+pub fn sight(record: &EndRecord) -> Sight {
     let head = &record.head;
     let [client, server] = ends(head);
     let [low, high] = if record.flow.client & 1 == 0 { [client, server] } else { [server, client] };

@@ -192,15 +192,7 @@ impl Source {
 
     /// Read the file, if there is one, and put the flags over it.
     pub fn load(&self) -> Result<Watch, ConfigError> {
-        let file = match &self.file {
-            None => FileSettings::default(),
-            Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable(path.clone(), e))?;
-                file::parse(&text).map_err(|problems| ConfigError::Invalid(path.clone(), problems))?
-            }
-        };
-        let FileSettings { interfaces, services, limits, tables } = file;
+        let FileSettings { interfaces, services, limits, tables } = self.settings()?;
         let interfaces = if !self.interfaces.is_empty() {
             chosen(&self.interfaces, &interfaces)?
         } else if !interfaces.is_empty() {
@@ -217,6 +209,13 @@ impl Source {
             return Err(ConfigError::NoInterface);
         }
         Ok(Watch { interfaces, services, limits, tables })
+    }
+
+    /// What the file says alone; its defaults, if there is none.
+    pub fn settings(&self) -> Result<FileSettings, ConfigError> {
+        let Some(path) = &self.file else { return Ok(FileSettings::default()) };
+        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable(path.clone(), e))?;
+        file::parse(&text).map_err(|problems| ConfigError::Invalid(path.clone(), problems))
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
 use agent_ebpf::{
     anomaly::{Anomaly, Outcome, reuse},
     close::{closer, end, how_ended},
-    flow::{Closed, Flow, FlowKey4, FlowKey6},
+    flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6},
     label::Side,
     layout::maps as names,
     phase::Phase,
@@ -29,7 +29,7 @@ use std::{io, time::Duration};
 /// How long an ended flow stays, so that the segments that were still on their way find it.
 const LINGER: Duration = Duration::from_secs(1);
 /// How much longer than its window a closed five-tuple stays.
-const CLOSED_MARGIN: Duration = Duration::from_secs(10);
+pub(super) const CLOSED_MARGIN: Duration = Duration::from_secs(10);
 
 /// The tables whose entries a sweep counts, in its order: map, and name in the metrics.
 pub const TABLES: [(&str, &str); 8] = [
@@ -56,7 +56,7 @@ pub struct Sweep {
 
 /// What is to be done with a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
+pub(super) enum Fate {
     Keep,
     /// It has been counted already.
     Drop,
@@ -64,13 +64,14 @@ enum Fate {
     End(Close),
 }
 
-fn fate(flow: &Flow, half_open: bool, now: Nanos, limits: &Limits) -> Fate {
+/// Decides it; `linger` is how long an ended flow stays.
+pub(super) fn fate(flow: &Flow, half_open: bool, now: Nanos, limits: &Limits, linger: Duration) -> Fate {
     let silence = now.since(flow.last_seen());
     if !flow.has(Flow::USED) {
         return Fate::Keep;
     }
     if flow.has(Flow::ENDED) {
-        return if silence > nanos(LINGER) { Fate::Drop } else { Fate::Keep };
+        return if silence > nanos(linger) { Fate::Drop } else { Fate::Keep };
     }
     let passing = half_open || flow.phase < Phase::Established as u8 || flow.first_fin != 0;
     let limit = match passing {
@@ -113,7 +114,7 @@ impl Pass<'_> {
             let (mut over, mut entries) = (Vec::new(), 0);
             map::for_each(table, BPF_F_LOCK, |key: &K, flow: &Flow| {
                 entries += 1;
-                match fate(flow, half_open, self.now, self.limits) {
+                match fate(flow, half_open, self.now, self.limits, LINGER) {
                     Fate::Keep => self.open(*key, flow),
                     Fate::Drop | Fate::End(_) => over.push(*key),
                 }
@@ -144,7 +145,7 @@ impl Pass<'_> {
     fn let_go<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
         let table = fd(if half_open { &family.half_open } else { &family.flows });
         let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
-        let close = match fate(&flow, half_open, self.now, self.limits) {
+        let close = match fate(&flow, half_open, self.now, self.limits, LINGER) {
             Fate::End(close) => close,
             Fate::Drop => return Ok(true),
             Fate::Keep => {
@@ -165,22 +166,14 @@ impl Pass<'_> {
         let score =
             map::read_unlocked::<K, Scoreboard>(fd(&family.scores), &key)?.filter(|_| flow.has(Flow::SCORED));
         let counts = score.map_or_else(Default::default, |s| [s.half[0].counts, s.half[1].counts]);
-        self.out.ended.push(EndRecord { head: head(key, &flow, self.now), counts, flow });
+        self.out.ended.push(EndRecord { head: head(key.any(), &flow, self.now), counts, flow });
         Ok(true)
     }
 
-    /// Count an end as `agent_ebpf::pipeline` counts one.
     fn count<K: Key>(&mut self, key: K, flow: &Flow, close: Close, unanswered: u32) {
         let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
-        let Some(totals) = self.own.get_mut(at) else { return };
-        totals.0[Traffic::Closed.place(closer(close), close as usize)] += 1;
-        if unanswered > 0 {
-            totals.0[Anomaly::UnansweredRequest.place(Side::Client, 0)] += 1;
-        }
-        let holder = flow.holder.checked_sub(1).and_then(reuse::Holder::from_code);
-        if let Some(holder) = holder.filter(|_| flow.outcome == 0) {
-            // The SYN was never answered, and not repeated either.
-            totals.0[Anomaly::Reuse.place(Side::Client, reuse::sub(holder, Outcome::Ignored))] += 1;
+        if let Some(totals) = self.own.get_mut(at) {
+            count_end(&mut totals.0, flow, close, unanswered);
         }
     }
 
@@ -200,9 +193,21 @@ impl Pass<'_> {
     }
 }
 
+/// Count an end as `agent_ebpf::pipeline` counts one.
+pub(super) fn count_end(totals: &mut [u64], flow: &Flow, close: Close, unanswered: u32) {
+    totals[Traffic::Closed.place(closer(close), close as usize)] += 1;
+    if unanswered > 0 {
+        totals[Anomaly::UnansweredRequest.place(Side::Client, 0)] += 1;
+    }
+    let holder = flow.holder.checked_sub(1).and_then(reuse::Holder::from_code);
+    if let Some(holder) = holder.filter(|_| flow.outcome == 0) {
+        // The SYN was never answered, and not repeated either.
+        totals[Anomaly::Reuse.place(Side::Client, reuse::sub(holder, Outcome::Ignored))] += 1;
+    }
+}
+
 /// Whom an end is about.
-fn head<K: Key>(key: K, flow: &Flow, now: Nanos) -> Head {
-    let key = key.any();
+pub(super) fn head(key: FlowKey, flow: &Flow, now: Nanos) -> Head {
     let ends = key.end_points();
     let client = usize::from(flow.client & 1);
     Head {
@@ -234,8 +239,9 @@ mod tests {
     #[test]
     fn silence_ends_what_is_open_and_drops_what_has_ended() {
         let limits = Limits::default();
-        let at =
-            |seconds: u64, f: &Flow, half_open| fate(f, half_open, Nanos((100 + seconds) * SECOND), &limits);
+        let at = |seconds: u64, f: &Flow, half_open| {
+            fate(f, half_open, Nanos((100 + seconds) * SECOND), &limits, LINGER)
+        };
         let syn = flow(Phase::SynSent, 0);
         assert_eq!(
             (at(75, &syn, true), at(76, &syn, true)),

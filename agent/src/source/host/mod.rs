@@ -5,23 +5,30 @@
 //! made); what the kernel forgets when it must, the least recently used closed connections and scoreboards, is kept
 //! here. Records are never lost. One thread at a time, so that no lock is taken.
 
+mod forget;
+mod table;
+
 use super::services;
 use agent_ebpf::{
+    facts::Facts,
     flow::{Closed, Flow, FlowKey},
+    health::Health,
     label::Direction,
     layout::{Config, HealthCounts, ServiceKey, Totals, health_index, maps::capacity, totals_index},
     observe::Settings,
     pipeline::{self, Scratch, World},
     scoreboard::Scoreboard,
     time::Nanos,
-    wire::{Addr, Frame},
+    wire::{Addr, Frame, Segment},
 };
 use bytemuck::Pod;
+use foldhash::fast::RandomState;
 use std::{
     cell::{Cell, RefCell, UnsafeCell},
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap},
     mem::MaybeUninit,
 };
+use table::Table;
 
 /// How much fits, where the kernel's tables can be full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +49,19 @@ impl Default for Room {
     }
 }
 
+/// What one frame said, and what came of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Judged<'a> {
+    /// What it said.
+    pub segment: &'a Segment,
+    /// What it did.
+    pub facts: &'a Facts,
+    /// Its connection.
+    pub key: &'a FlowKey,
+    /// Which half of that it belongs to, 0 or 1.
+    pub half: usize,
+}
+
 /// A host-side observer: feed it frames, then ask what it knows.
 pub struct Host {
     tables: Tables,
@@ -56,7 +76,7 @@ impl Host {
             settings,
             room,
             now: Cell::new(Nanos(0)),
-            points: HashMap::new(),
+            points: Vec::new(),
             services: BTreeMap::new(),
             flows: Table::default(),
             half_open: Table::default(),
@@ -72,7 +92,8 @@ impl Host {
 
     /// Watches an interface as this point.
     pub fn watch(&mut self, ifindex: u32, point: u8) {
-        self.tables.points.insert(ifindex, point);
+        self.tables.points.retain(|(known, _)| *known != ifindex);
+        self.tables.points.push((ifindex, point));
     }
 
     /// Knows these services from now on.
@@ -83,35 +104,73 @@ impl Host {
         }
     }
 
-    /// Takes one frame of an interface all the way, as the kernel's program at that hook would at this time.
-    pub fn feed(&mut self, frame: &impl Frame, ifindex: u32, direction: Direction, now: Nanos) {
+    /// Takes one frame of an interface all the way, as the kernel's program at that hook would at this time; what came
+    /// of it, unless it was skipped.
+    pub fn feed(
+        &mut self,
+        frame: &impl Frame,
+        ifindex: u32,
+        direction: Direction,
+        now: Nanos,
+    ) -> Option<Judged<'_>> {
         self.tables.now.set(now);
+        let before = self.counted(ifindex, direction);
         pipeline::run(&self.tables, frame, ifindex, direction);
+        (self.counted(ifindex, direction) != before).then(|| {
+            // SAFETY: a counted frame has written it whole, and the next one needs `self` unshared.
+            let (segment, facts, key, half) =
+                unsafe { (*self.tables.scratch.get()).assume_init_ref() }.judged();
+            Judged { segment, facts, key, half }
+        })
     }
 
-    /// The records made since the last time, as they would stand on the ring.
+    /// How many records were made since they were last handed out.
+    pub fn pending_records(&mut self) -> usize {
+        self.tables.records.get_mut().ends.len()
+    }
+
+    /// Hands out the records made since the last time, as they would stand on the ring.
+    pub fn drain_records(&mut self, mut each: impl FnMut(&[u8])) {
+        let Records { bytes, ends } = self.tables.records.get_mut();
+        let mut start = 0;
+        for end in ends.drain(..) {
+            each(&bytes[start..end]);
+            start = end;
+        }
+        bytes.clear();
+    }
+
+    /// The records made since the last time.
     pub fn take_records(&mut self) -> Vec<Vec<u8>> {
-        std::mem::take(self.tables.records.get_mut())
+        let mut out = Vec::new();
+        self.drain_records(|record| out.push(record.to_vec()));
+        out
+    }
+
+    /// Segments of an interface's point that were counted.
+    fn counted(&mut self, ifindex: u32, direction: Direction) -> Option<u64> {
+        let point = self.tables.point(ifindex)?;
+        self.health(point.into(), direction).map(|counts| counts[Health::Counted as usize])
     }
 
     /// The established flows.
-    pub fn flows(&mut self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
+    pub fn flows(&mut self) -> impl Iterator<Item = (FlowKey, &Flow)> {
         self.tables.flows.iter()
     }
 
     /// The flows that are not seen to be conversations yet.
-    pub fn half_open(&mut self) -> impl Iterator<Item = (&FlowKey, &Flow)> {
+    pub fn half_open(&mut self) -> impl Iterator<Item = (FlowKey, &Flow)> {
         self.tables.half_open.iter()
     }
 
     /// The scoreboards of flows that have had an anomaly.
-    pub fn scores(&mut self) -> impl Iterator<Item = (&FlowKey, &Scoreboard)> {
+    pub fn scores(&mut self) -> impl Iterator<Item = (FlowKey, &Scoreboard)> {
         self.tables.scores.iter()
     }
 
     /// What is remembered of closed connections.
-    pub fn closed(&mut self) -> impl Iterator<Item = (&FlowKey, &Closed)> {
-        self.tables.closed.get_mut().iter()
+    pub fn closed(&mut self) -> impl Iterator<Item = (FlowKey, &Closed)> {
+        self.tables.closed.get_mut().iter().map(|(key, closed)| (*key, closed))
     }
 
     /// Totals of a point, service and direction; `None` for one that there is no room for.
@@ -130,46 +189,6 @@ fn zeroed<T: Pod>(n: usize) -> Box<[UnsafeCell<T>]> {
     (0..n).map(|_| UnsafeCell::new(T::zeroed())).collect()
 }
 
-/// Entries of both families, whose places do not move, as the pipeline keeps pointers to them while a packet is through.
-struct Table<T>([RefCell<HashMap<FlowKey, Box<UnsafeCell<T>>>>; 2]);
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Self(Default::default())
-    }
-}
-
-/// The place of the key's family in what is kept by family.
-fn family(key: &FlowKey) -> usize {
-    usize::from(matches!(key, FlowKey::V6(_)))
-}
-
-impl<T: Pod> Table<T> {
-    fn get(&self, key: &FlowKey) -> Option<*mut T> {
-        self.0[family(key)].borrow().get(key).map(|entry| entry.get())
-    }
-
-    /// Finds the entry, or makes it where there is none and room for it.
-    fn make(&self, key: &FlowKey, value: impl FnOnce() -> T, room: [usize; 2]) -> Option<*mut T> {
-        let mut entries = self.0[family(key)].borrow_mut();
-        let full = entries.len() >= room[family(key)];
-        match entries.entry(*key) {
-            Entry::Occupied(entry) => Some(entry.get().get()),
-            Entry::Vacant(_) if full => None,
-            Entry::Vacant(entry) => Some(entry.insert(Box::new(UnsafeCell::new(value()))).get()),
-        }
-    }
-
-    fn remove(&self, key: &FlowKey) {
-        self.0[family(key)].borrow_mut().remove(key);
-    }
-
-    fn iter(&mut self) -> impl Iterator<Item = (&FlowKey, &T)> {
-        let families = self.0.iter_mut().flat_map(|entries| entries.get_mut().iter_mut());
-        families.map(|(key, entry)| (key, &*entry.get_mut()))
-    }
-}
-
 /// A service's key as its bytes, those beyond the prefix zeroed.
 fn masked(key: &ServiceKey, bits: u32) -> [u8; size_of::<ServiceKey>()] {
     let mut bytes: [u8; size_of::<ServiceKey>()] = bytemuck::cast(*key);
@@ -180,21 +199,29 @@ fn masked(key: &ServiceKey, bits: u32) -> [u8; size_of::<ServiceKey>()] {
     bytes
 }
 
+/// Records one behind the other: neither they nor what is handed out costs an allocation each.
+#[derive(Default)]
+struct Records {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
 struct Tables {
     config: Config,
     settings: Settings,
     room: Room,
     now: Cell<Nanos>,
-    points: HashMap<u32, u8>,
+    /// Interface and point; so few that a search is quicker than a hash.
+    points: Vec<(u32, u8)>,
     /// By prefix length.
     services: BTreeMap<u32, HashMap<[u8; size_of::<ServiceKey>()], u16>>,
     flows: Table<Flow>,
     half_open: Table<Flow>,
     scores: Table<Scoreboard>,
-    closed: RefCell<HashMap<FlowKey, Closed>>,
+    closed: RefCell<HashMap<FlowKey, Closed, RandomState>>,
     totals: Box<[UnsafeCell<Totals>]>,
     health: Box<[UnsafeCell<HealthCounts>]>,
-    records: RefCell<Vec<Vec<u8>>>,
+    records: RefCell<Records>,
     scratch: Box<UnsafeCell<MaybeUninit<Scratch>>>,
 }
 
@@ -212,7 +239,7 @@ impl World for Tables {
     }
 
     fn point(&self, ifindex: u32) -> Option<u8> {
-        self.points.get(&ifindex).copied()
+        self.points.iter().find(|(known, _)| *known == ifindex).map(|(_, point)| *point)
     }
 
     fn flow(&self, key: &FlowKey) -> Option<*mut Flow> {
@@ -285,11 +312,13 @@ impl World for Tables {
     fn submit<T: Pod>(&self, fill: impl FnOnce(*mut T)) -> bool {
         let mut record = T::zeroed();
         fill(&raw mut record);
-        self.records.borrow_mut().push(bytemuck::bytes_of(&record).to_vec());
+        let mut records = self.records.borrow_mut();
+        records.bytes.extend_from_slice(bytemuck::bytes_of(&record));
+        let end = records.bytes.len();
+        records.ends.push(end);
         true
     }
 }
 
 #[cfg(test)]
-#[path = "host_tests.rs"]
 mod tests;

@@ -1,0 +1,124 @@
+//! One capture through the kernel programs' code: the tables, the clock of the capture, and who forgets.
+
+use super::file::Packet;
+use crate::{
+    aggregate::rows::nanos,
+    config::Watch,
+    source::{
+        host::{Host, Judged, Room},
+        services,
+    },
+};
+use agent_ebpf::{
+    label::Direction,
+    layout::{Config, HealthCounts, Totals},
+    observe::Settings,
+    record::Record,
+    time::Nanos,
+    wire::{Frame, Link},
+};
+
+/// The one interface of a capture. Which way a packet passed it a file does not say: all count as coming in.
+const INTERFACE: u32 = 1;
+/// How often, in the capture's time, the silent are ended and the ended forgotten.
+const SWEEP: Nanos = Nanos(10_000_000_000);
+/// Records that wait to be handed out.
+const RECORDS: usize = 256;
+/// Room for connections. No capture of a real gateway needs more at once; beyond, memory would.
+const ROOM: Room = Room { flows: [4 << 20, 1 << 20], half_open: [4 << 20, 1 << 20] };
+
+/// A packet, and whether tunnels are looked into.
+struct Asked<'p>(&'p Packet<'p>, bool);
+
+impl Frame for Asked<'_> {
+    #[inline(always)]
+    fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        self.0.load(offset)
+    }
+
+    #[inline(always)]
+    fn wire_len(&self) -> u32 {
+        self.0.wire_len()
+    }
+
+    #[inline(always)]
+    fn link(&self) -> Link {
+        self.0.link()
+    }
+
+    #[inline(always)]
+    fn tunnels(&self) -> bool {
+        self.1
+    }
+}
+
+/// Judges the packets of one capture, in the order they come in.
+pub struct Judge<'a> {
+    host: Host,
+    watch: &'a Watch,
+    tunnels: bool,
+    /// From the first packet to the latest.
+    span: Option<(Nanos, Nanos)>,
+    swept: Nanos,
+}
+
+impl<'a> Judge<'a> {
+    /// With these services and limits; `tunnels` to judge what is inside of them.
+    pub fn new(watch: &'a Watch, tunnels: bool) -> Self {
+        let services = watch.services.len() as u32 + 1;
+        let config = Config { points: 1, services, test_clock: 0, xdp_frags: 0 };
+        let limits = &watch.limits;
+        let settings = Settings { idle: nanos(limits.idle), time_wait: nanos(limits.time_wait) };
+        let mut host = Host::new(config, settings, ROOM);
+        host.watch(INTERFACE, 0);
+        host.serve(services::entries((1..).zip(&watch.services)));
+        Self { host, watch, tunnels, span: None, swept: Nanos(0) }
+    }
+
+    /// Takes a packet; what came of it, unless it was skipped.
+    pub fn take(&mut self, packet: &Packet<'_>) -> Option<Judged<'_>> {
+        let now = packet.at;
+        let (first, last) = self.span.unwrap_or((now, now));
+        self.span = Some((first.min(now), last.max(now)));
+        if now.since(self.swept) > SWEEP.0 {
+            // Before the packet: one that comes after too long a silence is another connection's.
+            self.host.sweep(now, &self.watch.limits);
+            self.swept = now;
+        }
+        self.host.feed(&Asked(packet, self.tunnels), INTERFACE, Direction::Ingress, now)
+    }
+
+    /// Hands out what was recorded, once it is worth while.
+    pub fn records(&mut self, each: impl FnMut(Record)) {
+        if self.host.pending_records() >= RECORDS {
+            self.all_records(each);
+        }
+    }
+
+    /// Hands out all that was recorded.
+    pub fn all_records(&mut self, mut each: impl FnMut(Record)) {
+        // They were made a moment ago, by this program.
+        self.host.drain_records(|bytes| Record::decode(bytes).into_iter().for_each(&mut each));
+    }
+
+    /// What it knows at the end.
+    pub fn host(&mut self) -> &mut Host {
+        &mut self.host
+    }
+
+    /// When the first and the last packet came.
+    pub fn span(&self) -> Option<(Nanos, Nanos)> {
+        self.span
+    }
+
+    /// Counts of each service.
+    pub fn totals(&mut self) -> Vec<Totals> {
+        let services = 0..=self.watch.services.len() as u16;
+        services.filter_map(|svc| self.host.totals(0, svc, Direction::Ingress).copied()).collect()
+    }
+
+    /// Counts of what was skipped, and what went short.
+    pub fn health(&mut self) -> HealthCounts {
+        self.host.health(0, Direction::Ingress).copied().unwrap_or_default()
+    }
+}

@@ -1,0 +1,95 @@
+//! Connections as the accuracy benchmark's schema tells them apart, and what was counted of each.
+//!
+//! Everything that is judged comes from the core's facts; here it is only added up by connection. The schema's
+//! connections are not quite the core's flows, so the books are kept apart:
+//!
+//! - Here every SYN with a new initial number begins a connection. To the core a SYN against an open connection is a
+//!   contender, which opens nothing until it is accepted (RFC 9293, 3.10.7.4).
+//! - Here the same end points count as used before however long ago that was; the core's reuse ends with the TIME-WAIT
+//!   window. The gap is the same: from the last FIN or RST to the SYN.
+//! - Here the client of a connection met mid-way is who spoke first; the core asks services and ports, and what it
+//!   says of a packet's sender stands in the packet's line.
+
+mod account;
+mod history;
+
+pub use account::{Account, ClientBy, Handshake, Reset, Tally};
+pub use history::Previous;
+
+use super::file::Packet;
+use crate::{aggregate::rows::nanos, config::Limits, source::host::Judged};
+use agent_ebpf::{flow::FlowKey, time::Nanos};
+use foldhash::fast::RandomState;
+use history::History;
+use std::collections::HashMap;
+
+/// The connections of one capture.
+pub struct Ledger {
+    open: HashMap<FlowKey, Account, RandomState>,
+    history: History,
+    numbers: u64,
+}
+
+/// Where a packet was entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entered {
+    /// The connection's number.
+    pub flow: u64,
+    /// The packet began it, on end points that were used before.
+    pub reused: bool,
+}
+
+impl Ledger {
+    /// Empty, with the number of its first connection.
+    pub fn new(first: u64) -> Self {
+        Self { open: HashMap::default(), history: History::default(), numbers: first }
+    }
+
+    /// Enters a packet. A connection that ends with it, because another takes its end points, goes to `done`.
+    pub fn enter(
+        &mut self,
+        packet: &Packet<'_>,
+        judged: &Judged<'_>,
+        mut done: impl FnMut(Account),
+    ) -> Entered {
+        let account = match self.open.get_mut(judged.key) {
+            Some(account) if !account.is_left_by(judged) => account,
+            Some(account) => {
+                let previous = Some(account.previous_to_come());
+                let next = Account::new(self.numbers, packet, judged, previous);
+                self.numbers += 1;
+                done(std::mem::replace(account, next));
+                account
+            }
+            None => {
+                let previous = self.history.take(judged.key);
+                let new = Account::new(self.numbers, packet, judged, previous);
+                self.numbers += 1;
+                self.open.entry(*judged.key).or_insert(new)
+            }
+        };
+        let reused = account.previous.is_some() && account.first_frame == packet.number;
+        account.enter(packet, judged);
+        Entered { flow: account.number, reused }
+    }
+
+    /// Hands out the connections of which nothing more is to be expected at `now`.
+    pub fn sweep(&mut self, now: Nanos, limits: &Limits, mut done: impl FnMut(Account)) {
+        let over =
+            self.open.extract_if(|_, account| now.since(account.last_seen) > nanos(account.patience(limits)));
+        let mut over: Vec<_> = over.collect();
+        over.sort_by_key(|(_, account)| account.number);
+        for (key, account) in over {
+            self.history.put(key, account.previous_to_come());
+            done(account);
+        }
+    }
+
+    /// Hands out all that are left, in the order in which they began.
+    pub fn finish(self, done: impl FnMut(Account)) -> u64 {
+        let mut left: Vec<_> = self.open.into_values().collect();
+        left.sort_by_key(|account| account.number);
+        left.into_iter().for_each(done);
+        self.numbers
+    }
+}

@@ -1,0 +1,193 @@
+//! `fivetuple replay`: the same analysis over captures, with the kernel programs' own code.
+//!
+//! [`file`] reads captures, packet by packet; [`judge`] takes each packet the kernel's way. What comes of it is shown
+//! as a report ([`summary`]) or as JSON lines ([`lines`], which keep the books of connections in a [`ledger`]).
+
+pub mod file;
+pub mod judge;
+pub mod labels;
+pub mod ledger;
+pub mod lines;
+mod progress;
+pub mod summary;
+
+use crate::{
+    cli::{Cli, ReplayArgs, ReplayOutput},
+    config::{Source, Watch, file::FileSettings},
+};
+use anyhow::Result;
+use clap::{CommandFactory as _, error::ErrorKind};
+use file::{Capture, Problem};
+use judge::Judge;
+use lines::Lines;
+use progress::Progress;
+use std::{
+    collections::BTreeSet,
+    io::{self, BufWriter, Write},
+    path::{Path, PathBuf},
+};
+use summary::Summary;
+
+/// Bytes that are written at once.
+const BUFFER: usize = 1 << 18;
+
+/// Judge the captures and show what was found; false when a part of them could not be read.
+pub fn main(args: &ReplayArgs) -> Result<bool> {
+    if args.lines.is_some() && args.output != ReplayOutput::Jsonl {
+        let text = "--lines chooses among the lines of --output jsonl";
+        Cli::command().error(ErrorKind::ArgumentConflict, text).exit();
+    }
+    let watch = watch(args)?;
+    let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
+    match run(args, &watch, out) {
+        // Who asked has seen enough.
+        Err(error) if is_broken_pipe(&error) => Ok(true),
+        done => done,
+    }
+}
+
+/// Judges the captures and writes what was found to `out`.
+fn run(args: &ReplayArgs, watch: &Watch, mut out: impl Write) -> Result<bool> {
+    let mut replay = Replay { args, watch, whole: true };
+    let points = points(&args.files);
+    match args.output {
+        ReplayOutput::Summary => {
+            let mut summary = Summary::new(watch);
+            for (path, point) in args.files.iter().zip(&points) {
+                replay.summarise(path, point, &mut summary);
+            }
+            out.write_all(summary.text().as_bytes())?;
+        }
+        ReplayOutput::Jsonl => {
+            let mut lines = Lines::new(&mut out, watch, args.lines);
+            for (path, point) in args.files.iter().zip(&points) {
+                replay.write_lines(path, point, &mut lines)?;
+            }
+        }
+    }
+    out.flush()?;
+    Ok(replay.whole)
+}
+
+struct Replay<'a> {
+    args: &'a ReplayArgs,
+    watch: &'a Watch,
+    /// Nothing was left out so far.
+    whole: bool,
+}
+
+impl Replay<'_> {
+    fn summarise(&mut self, path: &Path, point: &str, summary: &mut Summary<'_>) {
+        let point = summary.point(point, path);
+        let Some(mut capture) = self.open(path, |text| point.problem(text)) else { return };
+        let mut judge = Judge::new(self.watch, self.args.tunnels);
+        let mut progress = Progress::new(path, capture.size());
+        while let Some(next) = capture.next() {
+            match next {
+                Ok(packet) => {
+                    judge.take(&packet);
+                    judge.records(|record| point.record(&record));
+                }
+                Err(problem) => point.problem(self.report(path, &problem)),
+            }
+            progress.packet(|| capture.position());
+        }
+        progress.clear();
+        point.finish(&mut judge);
+    }
+
+    fn write_lines(&mut self, path: &Path, point: &str, lines: &mut Lines<'_, impl Write>) -> io::Result<()> {
+        let Some(mut capture) = self.open(path, drop) else { return Ok(()) };
+        let mut judge = Judge::new(self.watch, self.args.tunnels);
+        let mut progress = Progress::new(path, capture.size());
+        let mut lines = lines.capture(point);
+        while let Some(next) = capture.next() {
+            match next {
+                Ok(packet) => {
+                    if let Some(judged) = judge.take(&packet) {
+                        lines.packet(&packet, &judged)?;
+                    }
+                    // The lines say it all.
+                    judge.records(drop);
+                }
+                Err(problem) => {
+                    progress.clear();
+                    self.report(path, &problem);
+                }
+            }
+            progress.packet(|| capture.position());
+        }
+        progress.clear();
+        lines.finish()
+    }
+
+    fn open(&mut self, path: &Path, refused: impl FnOnce(String)) -> Option<Capture> {
+        match Capture::open(path) {
+            Ok(capture) => Some(capture),
+            Err(error) => {
+                self.whole = false;
+                let text = crate::explain::text(&error);
+                eprintln!("fivetuple: {text}");
+                refused(text);
+                None
+            }
+        }
+    }
+
+    /// Says at once what could not be read, and hands it back for the report.
+    fn report(&mut self, path: &Path, problem: &Problem) -> String {
+        self.whole = false;
+        let text = format!("{}: {problem}", path.display());
+        eprintln!("fivetuple: {text}");
+        text
+    }
+}
+
+/// Services and limits. A capture needs no interfaces, so the file's are not asked for.
+fn watch(args: &ReplayArgs) -> Result<Watch> {
+    let source = Source { file: args.config_file.clone(), interfaces: Vec::new() };
+    let FileSettings { services, limits, .. } = source.settings()?;
+    Ok(Watch { services, limits, ..Watch::default() })
+}
+
+/// Names of the points: the files' without what says their format; the whole paths where that leaves two alike.
+fn points(files: &[PathBuf]) -> Vec<String> {
+    let short: Vec<String> = files.iter().map(|path| stem(path)).collect();
+    let different: BTreeSet<_> = short.iter().collect();
+    if different.len() == short.len() {
+        return short;
+    }
+    files.iter().map(|path| path.display().to_string()).collect()
+}
+
+fn stem(path: &Path) -> String {
+    if path.as_os_str() == "-" {
+        return "stdin".to_owned();
+    }
+    let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+    let mut name: &str = &name;
+    for format in [".gz", ".zst", ".pcap", ".pcapng", ".cap"] {
+        name = name.strip_suffix(format).filter(|rest| !rest.is_empty()).unwrap_or(name);
+    }
+    name.to_owned()
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn points_are_named_like_their_files() {
+        let names = |files: &[&str]| points(&files.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(names(&["/a/outside.pcap", "dmz.pcapng.gz", "-"]), ["outside", "dmz", "stdin"]);
+        assert_eq!(names(&["/a/x.pcap", "/b/x.pcap"]), ["/a/x.pcap", "/b/x.pcap"]);
+        assert_eq!(names(&[".pcap"]), [".pcap"]);
+    }
+}

@@ -1,0 +1,63 @@
+//! What the daemon's sweep does to the kernel's tables, done to those of the host.
+
+use super::{Host, Tables};
+use crate::{
+    aggregate::rows::nanos,
+    config::Limits,
+    source::sweep::{CLOSED_MARGIN, Fate, count_end, fate, head},
+};
+use agent_ebpf::{
+    close::end,
+    flow::{Closed, Flow, FlowKey},
+    label::Direction,
+    layout::totals_index,
+    pipeline::World as _,
+    record::EndRecord,
+    time::Nanos,
+    traffic::Close,
+};
+
+impl Host {
+    /// Ends what has been silent too long by `now`, with a record each, and forgets what has ended.
+    ///
+    /// An ended flow stays for the TIME-WAIT window, and not for the second that the kernel's tables have room for: what
+    /// its ends still repeat is judged and not only counted.
+    pub fn sweep(&mut self, now: Nanos, limits: &Limits) {
+        let Tables { flows, half_open, .. } = &mut self.tables;
+        let mut over = Vec::new();
+        for (table, waiting) in [(flows, false), (half_open, true)] {
+            let what = |flow: &Flow| fate(flow, waiting, now, limits, limits.time_wait);
+            let gone = table.take(|_, flow| what(flow) != Fate::Keep);
+            over.extend(gone.into_iter().map(|(key, flow)| (key, flow, what(&flow))));
+        }
+        for (key, flow, fate) in over {
+            if let Fate::End(close) = fate {
+                self.end(key, flow, close, now);
+            }
+            self.tables.scores.remove(&key);
+        }
+        let limit = nanos(limits.time_wait + CLOSED_MARGIN);
+        self.tables.closed.get_mut().retain(|_, closed| now.since(closed.at) <= limit);
+    }
+
+    fn end(&mut self, key: FlowKey, mut flow: Flow, close: Close, now: Nanos) {
+        let unanswered = end(&mut flow, close);
+        let config = self.tables.config;
+        let index = totals_index(config.services, key.point(), flow.svc, Direction::Ingress);
+        if let Some(totals) = self.tables.totals.get_mut(index as usize) {
+            count_end(totals.get_mut(), &flow, close, unanswered);
+        }
+        if flow.closed() {
+            self.tables.remember(&key, &Closed::of(&flow));
+        }
+        let score = self.tables.scores.get(&key).filter(|_| flow.has(Flow::SCORED));
+        // SAFETY: through `&mut self` nothing else points to the entry.
+        let counts =
+            score.map_or_else(Default::default, |s| unsafe { [(*s).half[0].counts, (*s).half[1].counts] });
+        self.tables.submit(|record: *mut EndRecord| {
+            let ended = EndRecord { head: head(key, &flow, now), counts, flow };
+            // SAFETY: `submit` hands out memory of a record's size.
+            unsafe { record.write(ended) }
+        });
+    }
+}
