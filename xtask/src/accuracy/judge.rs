@@ -51,8 +51,17 @@ pub struct Judged {
     pub disagreements: Vec<(Disagreement, Packet)>,
 }
 
-/// Judges every case. A capture that fivetuple cannot read is an error, like any other.
-pub fn judge(cases: &[Case], replay: &Replay, oracle: &Oracle) -> Result<Vec<Judged>> {
+/// What became of all captures.
+#[derive(Default)]
+pub struct Verdict {
+    /// Those that were judged.
+    pub judged: Vec<Judged>,
+    /// Those of which fivetuple did not say all, as whose word is taken and why: as in the benchmark, they count nowhere.
+    pub failed: Vec<(Kind, String)>,
+}
+
+/// Judges every case.
+pub fn judge(cases: &[Case], replay: &Replay, oracle: &Oracle) -> Result<Verdict> {
     let next = AtomicUsize::new(0);
     let results = Mutex::new(Vec::new());
     let workers = thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -71,12 +80,23 @@ pub fn judge(cases: &[Case], replay: &Replay, oracle: &Oracle) -> Result<Vec<Jud
     });
     let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
     results.sort_by_key(|(at, _)| *at);
-    results.into_iter().map(|(_, judged)| judged).collect()
+    let mut verdict = Verdict::default();
+    for (at, result) in results {
+        match result? {
+            Ok(judged) => verdict.judged.push(judged),
+            Err(why) => verdict.failed.push((cases[at].kind, format!("{}: {why:#}", cases[at].name))),
+        }
+    }
+    Ok(verdict)
 }
 
-fn judge_one(case: &Case, replay: &Replay, oracle: &Oracle) -> Result<Judged> {
+/// The inner error is fivetuple's, the outer one anybody else's.
+fn judge_one(case: &Case, replay: &Replay, oracle: &Oracle) -> Result<Result<Judged>> {
     let reference = Lines::read(&case.reference)?;
-    let candidate = replay.ask(&case.capture)?;
+    let candidate = match replay.ask(&case.capture) {
+        Ok(candidate) => candidate,
+        Err(why) => return Ok(Err(why)),
+    };
     let (ours, disagreements) = figures(case, &reference, &candidate);
     let tshark = if case.kind == Kind::Public {
         None
@@ -85,7 +105,7 @@ fn judge_one(case: &Case, replay: &Replay, oracle: &Oracle) -> Result<Judged> {
     };
     let said = |frame| candidate.packets.get(&frame).cloned().unwrap_or_default();
     let disagreements = disagreements.into_iter().map(|found| (found, said(found.frame))).collect();
-    Ok(Judged { name: case.name.clone(), kind: case.kind, ours, tshark, disagreements })
+    Ok(Ok(Judged { name: case.name.clone(), kind: case.kind, ours, tshark, disagreements }))
 }
 
 /// One tool's figures for one capture.
@@ -104,9 +124,9 @@ pub fn figures(case: &Case, reference: &Lines, candidate: &Lines) -> (Sum, Vec<D
 }
 
 /// The sum of all captures.
-pub fn sum(judged: &[Judged]) -> Figures {
+pub fn sum(verdict: &Verdict) -> Figures {
     let mut figures = Figures::new();
-    for capture in judged {
+    for capture in &verdict.judged {
         let both = figures.entry(capture.kind).or_default();
         both.files += 1;
         both.ours.add(&capture.ours);

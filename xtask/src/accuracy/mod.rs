@@ -42,7 +42,7 @@ mod agreement;
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use xtask::sh;
 
 use self::{folder::Kind, judge::Replay, oracle::Oracle};
@@ -69,8 +69,8 @@ pub fn verb(args: &[String]) -> Result<()> {
     let (replay, oracle) = (Replay { binary }, Oracle::new(&directory)?);
 
     let cases = folder::cases(&options.data)?;
-    let judged = judge::judge(&cases, &replay, &oracle)?;
-    let figures = judge::sum(&judged);
+    let verdict = judge::judge(&cases, &replay, &oracle)?;
+    let figures = judge::sum(&verdict);
     let labelled: Vec<_> = cases.into_iter().filter(|case| case.kind == Kind::Truth).collect();
     let rewritten = if options.senders {
         senders::judge(&labelled, &directory.join("senders"), &replay, &oracle)?
@@ -86,14 +86,20 @@ pub fn verb(args: &[String]) -> Result<()> {
         for figure in all {
             println!("{}", figure.json());
         }
-        return Ok(());
+    } else {
+        print!("{}", report::tables(&figures, oracle.version()));
+        if options.senders {
+            print!("{}", report::senders(&figures, &rewritten));
+        }
+        print!("{}", report::disagreements(&verdict.judged, options.show));
     }
-    print!("{}", report::tables(&figures, oracle.version()));
-    if options.senders {
-        print!("{}", report::senders(&figures, &rewritten));
+    for (kind, why) in &verdict.failed {
+        eprintln!("accuracy: {kind}: not judged: {why}");
     }
-    print!("{}", report::disagreements(&judged, options.show));
-    Ok(())
+    match verdict.failed.len() {
+        0 => Ok(()),
+        failed => bail!("accuracy: {failed} captures were not judged and count nowhere"),
+    }
 }
 
 fn parse(args: &[String]) -> Result<Options> {

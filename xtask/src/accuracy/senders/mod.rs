@@ -18,7 +18,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use self::{
     capture::Capture,
@@ -80,7 +80,11 @@ pub struct Senders {
 pub fn judge(labelled: &[Case], directory: &Path, replay: &Replay, oracle: &Oracle) -> Result<Vec<Senders>> {
     let judge_variant = |variant: &Variant| {
         let copies = rewrite(labelled, variant, &directory.join(variant.name))?;
-        let figures = judge::sum(&judge::judge(&copies, replay, oracle)?);
+        let verdict = judge::judge(&copies, replay, oracle)?;
+        if let Some((_, why)) = verdict.failed.first() {
+            bail!("{}: {why}", variant.name);
+        }
+        let figures = judge::sum(&verdict);
         Ok(Senders { name: variant.name, figures })
     };
     VARIANTS.iter().map(judge_variant).collect()
