@@ -81,8 +81,11 @@ const SHARES: [Measure<Option<f64>>; 3] =
     [("precision", Counts::precision), ("recall", Counts::recall), ("f1", Counts::f1)];
 const COUNTS: [Measure<u64>; 3] = [("right", |c| c.right), ("added", |c| c.added), ("missed", |c| c.missed)];
 
+/// A name, and how to read it: all there are, and those that are so.
+type Whole = (&'static str, fn(&Sum) -> [u64; 2]);
+
 /// What is counted in whole packets, flows or RSTs: all there are, and those that are right.
-pub const WHOLES: [(&str, fn(&Sum) -> [u64; 2]); 13] = [
+pub const WHOLES: [Whole; 13] = [
     ("packets/same_labels", |sum| sum.packets),
     ("packets/missing", |sum| [sum.packets[0] + sum.missing, sum.missing]),
     ("packets/extra", |sum| [sum.packets[0] + sum.extra, sum.extra]),
