@@ -2,6 +2,7 @@
 //!
 //! [`VERBS`] is the list; help and dispatch follow from it. One more verb is one file and one row.
 
+mod accuracy;
 mod build;
 mod cargo;
 mod ci;
@@ -50,6 +51,12 @@ const VERBS: &[Verb] = &[
         args: "[--only NAME] [FILTER...] [-- ARGS...]",
         about: "run every check and test, or one stage or test binary, or the tests that match",
         run: test::verb,
+    },
+    Verb {
+        name: "accuracy",
+        args: "[--data DIR] [--senders] [--show N] [--json]",
+        about: "judge replay and tshark against captures whose truth is known",
+        run: accuracy::verb,
     },
     Verb {
         name: "tidy",

@@ -107,6 +107,8 @@ fn find(source: &Source<'_>, judge: impl Fn(&str) -> Option<String>) -> Vec<Find
 mod tests {
     use super::*;
 
+    const NOTHING: [usize; 0] = [];
+
     /// The numbers of the lines that break a rule, in a file of that name.
     fn found(rule: fn(&Source<'_>) -> Vec<Finding>, name: &str, text: &str) -> Vec<usize> {
         rule(&Source::new(name.to_owned(), text)).into_iter().map(|(at, _)| at).collect()
@@ -114,7 +116,7 @@ mod tests {
 
     #[test]
     fn files_begin_with_a_doc() {
-        assert_eq!(found(module_doc, "a.rs", "//! What it is.\nfn f() {}\n"), []);
+        assert_eq!(found(module_doc, "a.rs", "//! What it is.\nfn f() {}\n"), NOTHING);
         assert_eq!(found(module_doc, "a.rs", "\nuse x;\n//! Late.\n"), [2]);
         assert_eq!(found(module_doc, "a.rs", ""), [1]);
     }
@@ -123,7 +125,7 @@ mod tests {
     fn only_code_counts_towards_the_limit() {
         let (code, comments) = ("x();\n".repeat(HARD_LIMIT), "// why\n\n".repeat(HARD_LIMIT));
         let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", "    y();\n".repeat(HARD_LIMIT));
-        assert_eq!(found(length, "a.rs", &format!("{code}{comments}{tests}")), []);
+        assert_eq!(found(length, "a.rs", &format!("{code}{comments}{tests}")), NOTHING);
         assert_eq!(found(length, "a.rs", &format!("{code}{comments}x();\n")), [3 * HARD_LIMIT + 1]);
         let noted = |text: &str| note(&Source::new("a.rs".to_owned(), text)).is_some();
         assert!(noted(&code) && !noted(&"x();\n".repeat(SOFT_LIMIT)));
@@ -140,7 +142,7 @@ mod tests {
         }
         assert_eq!(
             found(leftovers, "a.rs", concat!("mktemp(XX", "XXXX)\nMASTO", "DONT\nmy_dbg", "!()\n")),
-            []
+            NOTHING
         );
     }
 
@@ -155,13 +157,13 @@ mod tests {
     fn sleeping_takes_a_reason() {
         let sleep = "    sleep(ONE);\n";
         assert_eq!(found(sleeping, "tests/netns/main.rs", sleep), [1]);
-        assert_eq!(found(sleeping, "xtask/src/main.rs", sleep), []);
+        assert_eq!(found(sleeping, "xtask/src/main.rs", sleep), NOTHING);
         let with = |comment: &str| format!("{comment}\n{sleep}");
         assert_eq!(
             found(sleeping, "agent/src/a.rs", &with("// tidy: allow sleep: the device has no event")),
-            []
+            NOTHING
         );
         assert_eq!(found(sleeping, "agent/src/a.rs", &with("// tidy: allow sleep: ")), [2]);
-        assert_eq!(found(sleeping, "agent/src/a.rs", "// never sleep() here\n"), []);
+        assert_eq!(found(sleeping, "agent/src/a.rs", "// never sleep() here\n"), NOTHING);
     }
 }
