@@ -298,7 +298,7 @@ fn place(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sigh
     } else if s.flags.plain() && s.seq == me.next.minus(1) {
         if peer.seen() && peer.window == 0 {
             f.verdict = Verdict::ZeroWindowProbe;
-        } else if f.silence >= KEEPALIVE_SILENCE {
+        } else if at.now.since(me.last_seen) >= KEEPALIVE_SILENCE {
             f.verdict = Verdict::Keepalive;
         }
     }

@@ -130,6 +130,13 @@ impl HalfScore {
     /// The half's latest segment with sequence space ended below `next`.
     pub const BEHIND: u8 = 1 << 4;
 
+    /// Whether this half was seen to send anything again.
+    #[inline(always)]
+    pub const fn recovered(&self) -> bool {
+        let c = &self.counts;
+        c.retransmissions | c.late_fills | c.spurious != 0
+    }
+
     /// Whether `bit` is set.
     #[inline(always)]
     pub const fn has(&self, bit: u8) -> bool {

@@ -21,7 +21,7 @@ const UNKNOWN_RTT_US: u32 = 3_000;
 const RTO_MIN_US: u32 = 200_000;
 /// The smallest timeout RFC 6298, 2.4 asks for; a silence this long is no probe's, microseconds.
 const RTO_CERTAIN_US: u32 = 1_000_000;
-/// Silence before which nothing is sent to keep a connection alive, nanoseconds: Linux's smallest interval is 1 s
+/// Silence of a side before which it sends nothing to keep the connection alive, nanoseconds: Linux's smallest interval is 1 s
 /// (`tcp_keepalive_intvl`), RFC 9293, 3.8.4 asks for hours; and while a timer may run there is no silence to break.
 pub const KEEPALIVE_SILENCE: u64 = RTO_MIN_US as u64 * 1_000;
 /// Duplicate ACKs that make a sender send again (RFC 5681, 3.2).
@@ -79,7 +79,7 @@ pub fn follow(me: &mut Half, s: &Segment, f: &mut Facts) {
 pub fn locate(me: &mut Half, peer: &Half, score: &mut HalfScore, s: &Segment, at: &Sighting, f: &mut Facts) {
     let (next, end) = (me.next, s.end());
     let from_next = s.seq.distance(next);
-    if let Some(probe) = one_byte(score, s, from_next, peer, f) {
+    if let Some(probe) = one_byte(score, s, from_next, [me, peer], at.now) {
         f.verdict = probe;
         return;
     }
@@ -166,7 +166,14 @@ pub fn explain(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sightin
 
 /// Keepalives and window probes of one byte (those without a byte carry no sequence space, see `observe`).
 #[inline(always)]
-fn one_byte(score: &mut HalfScore, s: &Segment, from_next: i32, peer: &Half, f: &Facts) -> Option<Verdict> {
+fn one_byte(
+    score: &mut HalfScore,
+    s: &Segment,
+    from_next: i32,
+    halves: [&Half; 2],
+    now: Nanos,
+) -> Option<Verdict> {
+    let [me, peer] = halves;
     if s.payload != 1 || !s.flags.plain() || (from_next != 0 && from_next != -1) {
         return None;
     }
@@ -175,8 +182,8 @@ fn one_byte(score: &mut HalfScore, s: &Segment, from_next: i32, peer: &Half, f: 
         return Some(Verdict::ZeroWindowProbe);
     }
     // While its byte is outstanding a sender's timer sends again and not to keep alive (Linux `tcp_keepalive_timer`).
-    let outstanding = peer.has(Half::ACKED) && f.expected.after(peer.ack);
-    if from_next == -1 && !outstanding && f.silence >= KEEPALIVE_SILENCE {
+    let outstanding = peer.has(Half::ACKED) && me.next.after(peer.ack);
+    if from_next == -1 && !outstanding && now.since(me.last_seen) >= KEEPALIVE_SILENCE {
         return Some(Verdict::Keepalive);
     }
     None
@@ -227,8 +234,12 @@ fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) 
         return (Verdict::OutOfOrder, evidence);
     }
     match c.id_order() {
-        // What is sent again takes the next number.
-        Some(IdOrder::Again | IdOrder::Old) => return (Verdict::Duplicate, Evidence::IpId),
+        Some(IdOrder::Again) => return (Verdict::Duplicate, Evidence::IpId),
+        // What is sent again takes the next number: a copy, or an earlier repeat so late.
+        Some(IdOrder::Old) => {
+            let verdict = if score.recovered() { Verdict::Unknown } else { Verdict::Duplicate };
+            return (verdict, Evidence::IpId);
+        }
         Some(_) => {}
         None => {
             let timestamps = s.options.timestamps && c.me.has(Half::TIMESTAMPS);
@@ -236,7 +247,7 @@ fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) 
             if timestamps && later < 0 {
                 // What is sent again carries the clock of its sending: it was copied, or sent again before the newest
                 // one and overtaken by it, if its sender had a reason.
-                let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || score.repeats > 0;
+                let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || score.recovered();
                 let verdict = if reason { Verdict::Unknown } else { Verdict::Duplicate };
                 return (verdict, Evidence::Timestamp);
             }
@@ -245,9 +256,14 @@ fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) 
             // A server answers every SYN it gets again, and its timer besides (RFC 9293, 3.10.7.4): two SYN-ACKs may
             // follow each other at once.
             let syn_ack = s.flags.syn() && s.flags.ack();
-            if soon && !syn_ack && !(timestamps && later > 0) && s.end() == c.me.next {
-                // The last segment again, before its sender could have heard anything.
-                return (Verdict::Duplicate, Evidence::Time);
+            // Whatever a sender's identifications mean, a copy has the one of its original.
+            let other_id = matches!(c.order, Some(order) if !matches!(order, IdOrder::Again));
+            let other = other_id || (timestamps && later > 0);
+            if soon && !syn_ack && !other && s.end() == c.me.next {
+                // The last segment again, before its sender could have heard of it: copied, but for what an
+                // acknowledgement of part of a loss makes it send at once (RFC 6582, 3.2).
+                let verdict = if score.recovered() { Verdict::Unknown } else { Verdict::Duplicate };
+                return (verdict, Evidence::Time);
             }
         }
     }

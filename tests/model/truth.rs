@@ -18,6 +18,8 @@ pub enum Truth {
     Overtaken,
     /// Made before what has passed, for the first time; its own repeat overtook it and brought its bytes.
     OvertakenByRepeat,
+    /// The same, and the repeat went on where its half had ended, which showed nothing of what it was.
+    OvertakenByHiddenRepeat,
     /// Sent again, and some of its bytes are missing here.
     Fills,
     /// Sent again; its bytes have passed, and the other side has not said here that it has them.
@@ -41,6 +43,8 @@ pub enum Truth {
     None,
     /// The same, and a segment of one byte or a FIN overtook it.
     LateAck,
+    /// The same, and its number is beyond all that has passed.
+    Tells,
 }
 
 /// Numbers as a point has seen them, by sender.
@@ -48,6 +52,8 @@ pub enum Truth {
 pub struct Seen {
     /// What passed, as ranges that do not touch.
     bytes: [Vec<(u64, u64)>; 2],
+    /// What of it was sent again and nothing showed it.
+    hidden: [Vec<(u64, u64)>; 2],
     window: [u16; 2],
     /// Last byte that went ahead as a probe, and the last one that did so with the window open.
     tried: [Option<u64>; 2],
@@ -77,6 +83,12 @@ impl Seen {
                 self.probed[me] = Some(out.start);
             }
         }
+        if truth == Truth::Tells {
+            self.high[me] = out.start;
+        }
+        if out.resend && matches!(truth, Truth::Onward { .. }) {
+            join(&mut self.hidden[me], out.start, out.end());
+        }
         if out.end() > out.start && !out.probe {
             join(&mut self.bytes[me], out.start, out.end());
             self.high[me] = self.high[me].max(out.end());
@@ -92,7 +104,11 @@ impl Seen {
             return if late || p.copy { Truth::LateProbe } else { Truth::Probe };
         }
         if start == end {
-            return if start + 1 == self.high[me] { Truth::LateAck } else { Truth::None };
+            return match start {
+                _ if start + 1 == self.high[me] => Truth::LateAck,
+                _ if start > self.high[me] && self.high[me] > 0 && out.ack => Truth::Tells,
+                _ => Truth::None,
+            };
         }
         if p.copy {
             let behind = self.last_id[me].wrapping_sub(p.packet.id);
@@ -106,15 +122,20 @@ impl Seen {
             let taken = self.tried[me] == Some(self.high[me]) && start == self.high[me] + 1;
             return Truth::Onward { gap: start > self.high[me] && !taken };
         }
-        let missing = !self.bytes[me].iter().any(|(left, right)| *left <= start && end <= *right);
-        match (out.resend, missing) {
+        let within =
+            |ranges: &[(u64, u64)]| ranges.iter().any(|(left, right)| *left <= start && end <= *right);
+        match (out.resend, !within(&self.bytes[me])) {
             (false, true) => Truth::Overtaken,
+            (false, false) if within(&self.hidden[me]) => Truth::OvertakenByHiddenRepeat,
             (false, false) => Truth::OvertakenByRepeat,
             (true, true) => Truth::Fills,
             (true, false) if self.acked[me] >= end => Truth::Needless,
             (true, false) => {
-                let told = self.sacked[me].iter().any(|(left, right)| *left <= start && end <= *right);
-                if told { Truth::NeedlessBySack } else { Truth::Repeats }
+                if within(&self.sacked[me]) {
+                    Truth::NeedlessBySack
+                } else {
+                    Truth::Repeats
+                }
             }
         }
     }

@@ -111,10 +111,10 @@ fn count(host: &mut Host, truth: &Truth, records: u64) {
 
 /// What a scoreboard holds is possible.
 fn scoreboards(host: &mut Host) {
-    let known: HashMap<FlowKey, Flow> = host.flows().map(|(key, flow)| (*key, *flow)).collect();
+    let known: HashMap<FlowKey, Flow> = host.flows().map(|(key, flow)| (key, *flow)).collect();
     for (key, score) in host.scores() {
         // The scoreboard may be an earlier connection's, or one's that is still half open.
-        let Some(flow) = known.get(key).filter(|flow| flow.has(Flow::SCORED)) else { continue };
+        let Some(flow) = known.get(&key).filter(|flow| flow.has(Flow::SCORED)) else { continue };
         for (score, half) in score.half.iter().zip(&flow.half) {
             half_adds_up(score, half);
         }
@@ -139,7 +139,7 @@ fn half_adds_up(score: &HalfScore, half: &Half) {
 /// Connections: all that were opened are closed or still there, and their segments are among those counted.
 fn flows(host: &mut Host) {
     let mut flows: Vec<Flow> = host.flows().map(|(_, flow)| *flow).collect();
-    let confirmed: HashSet<FlowKey> = host.flows().map(|(key, _)| *key).collect();
+    let confirmed: HashSet<FlowKey> = host.flows().map(|(key, _)| key).collect();
     flows.extend(host.half_open().filter(|(key, _)| !confirmed.contains(key)).map(|(_, flow)| *flow));
     let sum = |of: fn(&Half) -> u64| flows.iter().flat_map(|flow| &flow.half).map(of).sum::<u64>();
     let (segments, bytes) = (sum(|half| half.segments), sum(|half| half.bytes));
