@@ -130,8 +130,12 @@ impl Half {
             return if ahead <= 64 + segments as i32 { IdOrder::Next } else { IdOrder::Jump };
         }
         let back = (-ahead) as u32;
+        if back > 1_024 {
+            (self.ip_id, self.ip_ids) = (last, all);
+            return IdOrder::Jump;
+        }
         if back >= 32 {
-            return if back <= 1_024 { IdOrder::Old } else { IdOrder::Jump };
+            return IdOrder::Old;
         }
         let bit = 1u32 << (back & 31);
         let seen = self.ip_ids & bit != 0;

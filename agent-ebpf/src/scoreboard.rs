@@ -26,11 +26,15 @@ pub struct Hole {
     pub opened_at: Stamp,
     /// IPv4 identification of the segment that opened it.
     pub opener_id: u16,
-    /// 1: filled by what was sent again. Kept while no other hole wants the slot, for the first copy may yet come.
+    /// Not 0: filled by what was sent again ([`Hole::BY_NEWER`]: with a later TSval than the opener's). Kept while no
+    /// other hole wants the slot, for the first copy may yet come.
     pub refilled: u16,
 }
 
 impl Hole {
+    /// Filled by what was sent again, with a later TSval than that of the segment that opened it.
+    pub const BY_NEWER: u16 = 2;
+
     #[inline(always)]
     const fn free(&self) -> bool {
         self.start.0 == self.end.0
@@ -166,7 +170,7 @@ impl HalfScore {
     /// Opens a hole; false when the oldest one had to be dropped for it.
     #[inline(always)]
     pub fn open(&mut self, hole: Hole) -> bool {
-        if let Some(i) = self.find(|h| if h.free() { 2 } else { h.refilled as u8 }) {
+        if let Some(i) = self.find(|h| if h.free() { 2 } else { u8::from(h.refilled != 0) }) {
             self.holes[i] = hole;
             return true;
         }
@@ -180,31 +184,33 @@ impl HalfScore {
     }
 
     /// Keeps in mind that `[start, end)` of the hole just met was filled by what was sent again, if there is a slot that
-    /// no hole wants.
+    /// no hole wants; `newer` says that it has a later TSval than the opener.
     #[inline(always)]
-    pub fn refill(&mut self, start: SeqNum, end: SeqNum) {
-        let hole = Hole { start, end, refilled: 1, ..self.filling };
+    pub fn refill(&mut self, start: SeqNum, end: SeqNum, newer: bool) {
+        let refilled = if newer { Hole::BY_NEWER } else { 1 };
+        let hole = Hole { start, end, refilled, ..self.filling };
         let fit = |h: &Hole| match h.free() {
             true => 2,
             false if h.refilled == 0 => 0,
             // The next segment of the same hole.
-            false if h.end.0 == start.0 && h.opened_at == hole.opened_at => 3,
+            false if h.end.0 == start.0 && h.opened_at == hole.opened_at && h.refilled == refilled => 3,
             false => 1,
         };
         if let Some(i) = self.find(fit) {
             let h = &mut self.holes[i];
-            let grows = !h.free() && h.end.0 == start.0 && h.opened_at == hole.opened_at;
+            let grows =
+                !h.free() && h.end.0 == start.0 && h.opened_at == hole.opened_at && h.refilled == refilled;
             let start = if grows { h.start } else { start };
             *h = Hole { start, ..hole };
         }
     }
 
-    /// What opened the hole that `[seq, end)` lay in before it was sent again.
+    /// The hole that `[seq, end)` lay in before it was sent again.
     #[inline(always)]
-    pub fn refilled(&mut self, seq: SeqNum, end: SeqNum) -> Option<(u16, u32)> {
+    pub fn refilled(&mut self, seq: SeqNum, end: SeqNum) -> Option<&Hole> {
         let fit = |h: &Hole| u8::from(h.refilled != 0 && seq.at_or_after(h.start) && h.end.at_or_after(end));
         let i = self.find(fit)?;
-        Some((self.holes[i].opener_id, self.holes[i].opener_ts))
+        Some(&self.holes[i])
     }
 
     #[inline(always)]
@@ -360,19 +366,21 @@ mod tests {
         s.open(hole(100, 300));
         for seq in [100, 200] {
             assert_eq!(filled(&mut s, seq, seq + 100), 100);
-            s.refill(SeqNum(seq), SeqNum(seq + 100));
+            s.refill(SeqNum(seq), SeqNum(seq + 100), true);
         }
         assert_eq!(holes(&s), []);
-        assert_eq!(s.refilled(SeqNum(150), SeqNum(250)), Some((300, 0)), "one range, of one hole");
+        let kept =
+            |s: &mut HalfScore| s.refilled(SeqNum(100), SeqNum(300)).map(|h| (h.opener_id, h.refilled));
+        assert_eq!(kept(&mut s), Some((300, Hole::BY_NEWER)), "one range, of one hole");
         assert_eq!(s.refilled(SeqNum(250), SeqNum(301)), None);
         for i in 10..17 {
             assert!(s.open(hole(100 * i, 100 * i + 50)));
         }
-        assert_eq!(s.refilled(SeqNum(100), SeqNum(300)), Some((300, 0)));
+        assert!(kept(&mut s).is_some());
         assert!(s.open(hole(1_700, 1_750)), "a hole comes before it");
-        assert_eq!((s.refilled(SeqNum(100), SeqNum(300)), holes(&s).len()), (None, 8));
-        s.refill(SeqNum(100), SeqNum(300));
-        assert_eq!((s.refilled(SeqNum(100), SeqNum(300)), holes(&s).len()), (None, 8));
+        assert_eq!((kept(&mut s), holes(&s).len()), (None, 8));
+        s.refill(SeqNum(100), SeqNum(300), false);
+        assert_eq!((kept(&mut s), holes(&s).len()), (None, 8));
     }
 
     #[test]

@@ -132,7 +132,8 @@ pub fn decide(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting
     };
     if matches!(f.verdict, Verdict::LateFill) {
         let (from, to) = (score.filling.start.later(s.seq), score.filling.end.earlier(f.known_end));
-        score.refill(from, to);
+        let newer = s.options.timestamps && s.options.ts_val.wrapping_sub(score.filling.opener_ts) as i32 > 0;
+        score.refill(from, to, newer);
     }
 }
 
@@ -244,10 +245,12 @@ fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) 
         None => {
             let timestamps = s.options.timestamps && c.me.has(Half::TIMESTAMPS);
             let later = s.options.ts_val.wrapping_sub(c.me.ts_val) as i32;
+            // Why its sender may have sent something again without a silence: it was told of a loss (RFC 5681, 3.2), or
+            // of a part of one (RFC 6582, 3.2).
+            let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || score.recovered();
             if timestamps && later < 0 {
                 // What is sent again carries the clock of its sending: it was copied, or sent again before the newest
-                // one and overtaken by it, if its sender had a reason.
-                let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || score.recovered();
+                // one and overtaken by it.
                 let verdict = if reason { Verdict::Unknown } else { Verdict::Duplicate };
                 return (verdict, Evidence::Timestamp);
             }
@@ -260,8 +263,7 @@ fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) 
             let other_id = matches!(c.order, Some(order) if !matches!(order, IdOrder::Again));
             let other = other_id || (timestamps && later > 0);
             if soon && !syn_ack && !other && s.end() == c.me.next {
-                // The last segment again, before its sender could have heard of it: copied, but for what an
-                // acknowledgement of part of a loss makes it send at once (RFC 6582, 3.2).
+                // The last segment again, before its sender could have heard of it.
                 let verdict = if score.recovered() { Verdict::Unknown } else { Verdict::Duplicate };
                 return (verdict, Evidence::Time);
             }
@@ -290,12 +292,14 @@ fn overtaken_by_its_repeat(
     known_end: SeqNum,
     c: &Context,
 ) -> Option<Evidence> {
-    let (opener_id, opener_ts) = score.refilled(s.seq, known_end)?;
+    let hole = score.refilled(s.seq, known_end)?;
     if let Some(order) = c.id_order() {
-        let before = (s.ip_id.wrapping_sub(opener_id) as i16) < 0;
+        let before = (s.ip_id.wrapping_sub(hole.opener_id) as i16) < 0;
         return if before && !matches!(order, IdOrder::Again) { Some(Evidence::IpId) } else { None };
     }
-    let before = (s.options.ts_val.wrapping_sub(opener_ts) as i32) < 0;
+    // As old as the opener is older than the repeat, if that one's clock had moved on.
+    let age = s.options.ts_val.wrapping_sub(hole.opener_ts) as i32;
+    let before = age < 0 || (age == 0 && hole.refilled == Hole::BY_NEWER);
     if s.options.timestamps && before { Some(Evidence::Timestamp) } else { None }
 }
 
