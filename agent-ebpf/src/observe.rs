@@ -12,7 +12,7 @@ use crate::{
     label::{Direction, Side},
     open::{self, takes_over},
     scoreboard::{HalfScore, Scoreboard},
-    sequence::{KEEPALIVE_SILENCE, decide, explain, follow, locate},
+    sequence::{KEEPALIVE_SILENCE, decide, explain, follow, keep, locate},
     time::Nanos,
     traffic::{Close, Opened},
     wire::Segment,
@@ -197,6 +197,7 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
             let sc = settled(&mut sc.half[at.dir & 1]);
             sc.fill(s.seq, f.known_end);
             decide(settled(flow), settled(sc), s, at, settled(f));
+            keep(settled(sc), s, settled(f));
             explain(settled(flow), settled(sc), s, at, settled(f));
         }
         let (flow, f) = (settled(flow), settled(f));

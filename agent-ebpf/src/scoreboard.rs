@@ -8,9 +8,12 @@ use crate::{
     wire::{Options, options::MAX_SACK_BLOCKS},
 };
 use bytemuck::{Pod, Zeroable};
+use core::hint::black_box;
 
 /// Holes that one half keeps at once.
 pub const HOLES: usize = 8;
+const SLOT_BITS: u32 = 3;
+const _: () = assert!(HOLES == 1 << SLOT_BITS);
 
 /// Sequence space below `next` that this point never saw, and what opened it; or did not see before it was sent again.
 #[repr(C)]
@@ -26,24 +29,47 @@ pub struct Hole {
     pub opened_at: Stamp,
     /// IPv4 identification of the segment that opened it.
     pub opener_id: u16,
-    /// Not 0: filled by what was sent again ([`Hole::BY_NEWER`]: with a later TSval than the opener's). Kept while no
-    /// other hole wants the slot, for the first copy may yet come.
+    /// [`Hole::REFILLED`] or [`Hole::BY_NEWER`], or 0 for a hole. Kept while no hole wants the slot, for the first
+    /// copy may yet come.
     pub refilled: u16,
 }
 
 impl Hole {
-    /// Filled by what was sent again, with a later TSval than that of the segment that opened it.
-    pub const BY_NEWER: u16 = 2;
+    /// Filled by what was sent again.
+    pub const REFILLED: u16 = 1;
+    /// The same, with a later TSval than that of the segment that opened it.
+    pub const BY_NEWER: u16 = 3;
 
+    /// 1 for a slot without a hole.
     #[inline(always)]
-    const fn free(&self) -> bool {
-        self.start.0 == self.end.0
+    fn free(&self) -> u32 {
+        same(self.start.0, self.end.0)
     }
 
+    /// 1 for one that nothing has filled.
     #[inline(always)]
-    const fn missing(&self) -> bool {
-        !self.free() && self.refilled == 0
+    fn missing(&self) -> u32 {
+        (self.free() ^ 1) & (self.refilled as u32 ^ 1)
     }
+}
+
+/// 1 if `a` lies after `b`.
+#[inline(always)]
+fn after(a: SeqNum, b: SeqNum) -> u32 {
+    b.0.wrapping_sub(a.0) >> 31
+}
+
+/// 1 if both are the same.
+#[inline(always)]
+fn same(a: u32, b: u32) -> u32 {
+    let differing = a ^ b;
+    1 ^ (differing | differing.wrapping_neg()) >> 31
+}
+
+/// `a` for 1, `b` for 0.
+#[inline(always)]
+fn pick(which: u32, a: SeqNum, b: SeqNum) -> SeqNum {
+    SeqNum(b.0 ^ (a.0 ^ b.0) & black_box(0u32.wrapping_sub(which)))
 }
 
 /// Counts of one half, since the flow was met.
@@ -71,7 +97,8 @@ pub struct Counts {
 pub struct HalfScore {
     /// Holes in no order.
     pub holes: [Hole; HOLES],
-    /// The hole that decides what the latest segment below `next` is: of those it touched, the one furthest on.
+    /// The hole that decides what the latest segment below `next` is: one that it touched. Only what was sent again
+    /// touches several, with what was seen between them.
     pub filling: Hole,
     /// Bytes of that segment that lay in holes.
     pub filled: u32,
@@ -91,12 +118,12 @@ pub struct HalfScore {
     pub repeats: u8,
     /// `HalfScore::FORGOT` and the like.
     pub bits: u8,
-    /// A slot found by a search, and how well it fits; means nothing afterwards.
-    found: [u8; 2],
+    /// What a search found; means nothing afterwards.
+    found: u8,
     /// The slot that is dropped next when all are taken.
     turn: u8,
     /// Explicit padding, always 0.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 4],
 }
 
 /// A flow's scoreboard: both halves, in the key's order. Aligned, so that wiping it takes few instructions.
@@ -147,30 +174,30 @@ impl HalfScore {
         self.bits & bit != 0
     }
 
-    /// The last slot of those that fit best: a higher number is better, 0 does not fit. What is found stands in memory:
-    /// the kernel's verifier would follow each slot by itself through all that comes after.
+    /// The last slot of those that fit best: a higher number, below 16, is better, and 0 does not fit. Computed without
+    /// a branch, as are the fits below, and handed over in memory: the kernel's verifier would follow each slot by itself
+    /// through all that comes after.
     #[inline(always)]
-    fn find(&mut self, fit: impl Fn(&Hole) -> u8) -> Option<usize> {
-        let found: *mut [u8; 2] = &mut self.found;
-        // SAFETY: here and below, a reference is valid for both.
-        unsafe { found.write_volatile([HOLES as u8, 1]) };
+    fn find(&mut self, fit: impl Fn(&Hole) -> u32) -> Option<usize> {
+        let mut best = 0u32;
         for i in 0..HOLES {
-            let fit = fit(&self.holes[i]);
-            // SAFETY: as above.
-            if fit >= unsafe { found.read_volatile() }[1] {
-                // SAFETY: as above.
-                unsafe { found.write_volatile([i as u8, fit]) };
-            }
+            let this = fit(&self.holes[i]) << SLOT_BITS | i as u32;
+            let better = black_box(0u32.wrapping_sub(best.wrapping_sub(this) >> 31));
+            best ^= (best ^ this) & better;
         }
-        // SAFETY: as above.
-        let found = unsafe { found.read_volatile() }[0] as usize;
-        if found < HOLES { Some(found & (HOLES - 1)) } else { None }
+        let found: *mut u8 = &mut self.found;
+        // SAFETY: a reference is valid for both.
+        let best = unsafe {
+            found.write_volatile(best as u8);
+            found.read_volatile()
+        };
+        if best < 1 << SLOT_BITS { None } else { Some(best as usize & (HOLES - 1)) }
     }
 
     /// Opens a hole; false when the oldest one had to be dropped for it.
     #[inline(always)]
     pub fn open(&mut self, hole: Hole) -> bool {
-        if let Some(i) = self.find(|h| if h.free() { 2 } else { u8::from(h.refilled != 0) }) {
+        if let Some(i) = self.find(|h| h.free() << 1 | h.refilled as u32 & 1) {
             self.holes[i] = hole;
             return true;
         }
@@ -187,20 +214,18 @@ impl HalfScore {
     /// no hole wants; `newer` says that it has a later TSval than the opener.
     #[inline(always)]
     pub fn refill(&mut self, start: SeqNum, end: SeqNum, newer: bool) {
-        let refilled = if newer { Hole::BY_NEWER } else { 1 };
+        let refilled = if newer { Hole::BY_NEWER } else { Hole::REFILLED };
         let hole = Hole { start, end, refilled, ..self.filling };
-        let fit = |h: &Hole| match h.free() {
-            true => 2,
-            false if h.refilled == 0 => 0,
-            // The next segment of the same hole.
-            false if h.end.0 == start.0 && h.opened_at == hole.opened_at && h.refilled == refilled => 3,
-            false => 1,
+        // The same hole's next segment joins what is kept of it.
+        let joins = |h: &Hole| {
+            same(h.end.0, start.0)
+                & same(h.opened_at.0, hole.opened_at.0)
+                & same(h.refilled as u32, refilled as u32)
         };
+        let fit = |h: &Hole| h.free() << 1 | (h.refilled as u32 & 1) * (1 | 2 * joins(h));
         if let Some(i) = self.find(fit) {
             let h = &mut self.holes[i];
-            let grows =
-                !h.free() && h.end.0 == start.0 && h.opened_at == hole.opened_at && h.refilled == refilled;
-            let start = if grows { h.start } else { start };
+            let start = if h.free() | joins(h) ^ 1 != 0 { start } else { h.start };
             *h = Hole { start, ..hole };
         }
     }
@@ -208,8 +233,7 @@ impl HalfScore {
     /// The hole that `[seq, end)` lay in before it was sent again.
     #[inline(always)]
     pub fn refilled(&mut self, seq: SeqNum, end: SeqNum) -> Option<&Hole> {
-        let fit = |h: &Hole| u8::from(h.refilled != 0 && seq.at_or_after(h.start) && h.end.at_or_after(end));
-        let i = self.find(fit)?;
+        let i = self.find(|h| h.refilled as u32 & 1 & !after(h.start, seq) & !after(end, h.end))?;
         Some(&self.holes[i])
     }
 
@@ -229,27 +253,24 @@ impl HalfScore {
     #[inline(always)]
     pub fn fill(&mut self, seq: SeqNum, end: SeqNum) {
         self.filled = 0;
-        for _ in 0..HOLES {
-            let Some(i) = self.find(|h| u8::from(h.missing() && end.after(h.start) && h.end.after(seq)))
-            else {
-                break;
-            };
-            let h = self.holes[i];
-            if self.filled == 0 || h.start.after(self.filling.start) {
-                self.filling = h;
-            }
-            let (from, to) = (h.start.later(seq), h.end.earlier(end));
-            self.filled += to.distance(from) as u32;
-            if !seq.after(h.start) {
-                self.holes[i].start = to;
-                continue;
-            }
+        let meets = |h: &Hole| h.missing() & after(end, h.start) & after(h.end, seq);
+        let Some(i) = self.find(meets) else { return };
+        let h = self.holes[i];
+        self.filling = h;
+        if seq.after(h.start) && h.end.after(end) {
+            // Filled in the middle: what is left above needs a slot of its own, and nothing else was touched.
+            self.filled = end.distance(seq) as u32;
             self.holes[i].end = seq;
-            if h.end.after(end) {
-                // Filled in the middle: what is left above needs a slot of its own, and nothing else was touched.
-                self.open(Hole { start: end, ..h });
-                break;
-            }
+            self.open(Hole { start: end, ..h });
+            return;
+        }
+        for h in &mut self.holes {
+            let met = meets(h);
+            let (from, to) = (pick(after(seq, h.start), seq, h.start), pick(after(h.end, end), end, h.end));
+            self.filled += pick(met, SeqNum(to.0.wrapping_sub(from.0)), SeqNum(0)).0;
+            let head_stays = after(seq, h.start);
+            h.end = pick(met & head_stays, seq, h.end);
+            h.start = pick(met & (head_stays ^ 1), to, h.start);
         }
     }
 
@@ -314,7 +335,8 @@ mod tests {
     }
 
     fn holes(s: &HalfScore) -> Vec<(u32, u32)> {
-        let mut v: Vec<_> = s.holes.iter().filter(|h| h.missing()).map(|h| (h.start.0, h.end.0)).collect();
+        let mut v: Vec<_> =
+            s.holes.iter().filter(|h| h.missing() == 1).map(|h| (h.start.0, h.end.0)).collect();
         v.sort_unstable();
         v
     }
@@ -335,7 +357,6 @@ mod tests {
         assert_eq!(filled(&mut s, 140, 150), 10);
         assert_eq!(holes(&s), [(110, 140), (150, 190)]);
         assert_eq!(filled(&mut s, 100, 300), 70);
-        assert_eq!(s.filling.start, SeqNum(150));
         assert_eq!(holes(&s), []);
     }
 

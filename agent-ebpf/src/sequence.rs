@@ -130,6 +130,11 @@ pub fn decide(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting
     } else {
         filled(score, s, f.hole_age_us, &c)
     };
+}
+
+/// Keeps in mind what was filled by what was sent again.
+#[inline(always)]
+pub fn keep(score: &mut HalfScore, s: &Segment, f: &Facts) {
     if matches!(f.verdict, Verdict::LateFill) {
         let (from, to) = (score.filling.start.later(s.seq), score.filling.end.earlier(f.known_end));
         let newer = s.options.timestamps && s.options.ts_val.wrapping_sub(score.filling.opener_ts) as i32 > 0;
