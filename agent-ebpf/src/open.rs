@@ -207,8 +207,12 @@ pub fn contends(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Fa
 /// A SYN with a number of its own while the connection is open.
 #[inline(always)]
 fn contend(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Facts) -> bool {
-    let me = &flow.half[dir];
+    let (me, peer) = (&flow.half[dir], &flow.half[1 - dir]);
     if me.has(Half::SYN) && me.isn == s.seq {
+        return false;
+    }
+    if !me.has(Half::SYN) && peer.has(Half::SYN) && peer.has(Half::ACKED) && peer.ack == s.seq.plus(1) {
+        // The SYN that the SYN-ACK before it answers.
         return false;
     }
     if contender_dir(flow) == Some(dir) && flow.contender == s.seq {

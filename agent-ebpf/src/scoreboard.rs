@@ -114,6 +114,9 @@ pub struct HalfScore {
     pub timeout_high: SeqNum,
     /// Start of the bytes that were last sent again.
     pub repeat_seq: SeqNum,
+    /// `next` when something was last sent again: until it is acknowledged the half may send at once what an
+    /// acknowledgement of a part shows to be lost (RFC 6582, 3.2, "recover").
+    pub recover: SeqNum,
     /// How often in a row they were, unanswered; stops at 255.
     pub repeats: u8,
     /// `HalfScore::FORGOT` and the like.
@@ -122,8 +125,6 @@ pub struct HalfScore {
     found: u8,
     /// The slot that is dropped next when all are taken.
     turn: u8,
-    /// Explicit padding, always 0.
-    pub reserved: [u8; 4],
 }
 
 /// A flow's scoreboard: both halves, in the key's order. Aligned, so that wiping it takes few instructions.
@@ -160,13 +161,8 @@ impl HalfScore {
     pub const PROBED: u8 = 1 << 3;
     /// The half's latest segment with sequence space ended below `next`.
     pub const BEHIND: u8 = 1 << 4;
-
-    /// Whether this half was seen to send anything again.
-    #[inline(always)]
-    pub const fn recovered(&self) -> bool {
-        let c = &self.counts;
-        c.retransmissions | c.late_fills | c.spurious != 0
-    }
+    /// `recover` counts.
+    pub const RECOVERED: u8 = 1 << 5;
 
     /// Whether `bit` is set.
     #[inline(always)]

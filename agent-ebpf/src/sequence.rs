@@ -58,6 +58,12 @@ impl Context<'_> {
         if self.paths[0].ids_tell() { self.order } else { None }
     }
 
+    /// Whether the half may still be sending again what was lost together.
+    #[inline(always)]
+    fn recovering(&self, score: &HalfScore) -> bool {
+        score.has(HalfScore::RECOVERED) && !(self.acked(score.recover) && self.me.next.after(score.recover))
+    }
+
     /// Whether the other side is known to have all before `end`.
     #[inline(always)]
     fn acked(&self, end: SeqNum) -> bool {
@@ -119,7 +125,7 @@ pub fn decide(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting
         now: at.now,
     };
     if score.filled == 0 {
-        (f.verdict, f.evidence) = repeated(score, s, f.known_end, &c);
+        (f.verdict, f.evidence) = repeated(score, s, f, &c);
         return;
     }
     f.new += score.filled;
@@ -235,41 +241,48 @@ fn filled(score: &HalfScore, s: &Segment, age_us: u32, c: &Context) -> (Verdict,
 
 /// A segment all of whose known bytes this point has seen: copied, needless, or lost further on.
 #[inline(always)]
-fn repeated(score: &mut HalfScore, s: &Segment, known_end: SeqNum, c: &Context) -> (Verdict, Evidence) {
+fn repeated(score: &mut HalfScore, s: &Segment, f: &Facts, c: &Context) -> (Verdict, Evidence) {
+    let known_end = f.known_end;
     if let Some(evidence) = overtaken_by_its_repeat(score, s, known_end, c) {
         return (Verdict::OutOfOrder, evidence);
     }
+    let silence = c.now.stamp().since(c.me.last_data);
+    let recovering = c.recovering(score);
+    let timestamps = s.options.timestamps && c.me.has(Half::TIMESTAMPS);
+    let later = s.options.ts_val.wrapping_sub(c.me.ts_val) as i32;
     match c.id_order() {
-        Some(IdOrder::Again) => return (Verdict::Duplicate, Evidence::IpId),
+        // The same packet, unless it says more than before. After a timeout's silence it may be its sender's: some use the
+        // identification again (RFC 1122, 3.2.1.5), but not the clock.
+        Some(IdOrder::Again) if !f.front && !(timestamps && later > 0) => {
+            let alone = !timestamps && silence >= c.round_trip_us().saturating_add(RTO_MIN_US);
+            return (if alone { Verdict::Unknown } else { Verdict::Duplicate }, Evidence::IpId);
+        }
         // What is sent again takes the next number: a copy, or an earlier repeat so late.
         Some(IdOrder::Old) => {
-            let verdict = if score.recovered() { Verdict::Unknown } else { Verdict::Duplicate };
+            let verdict = if recovering { Verdict::Unknown } else { Verdict::Duplicate };
             return (verdict, Evidence::IpId);
         }
         Some(_) => {}
         None => {
-            let timestamps = s.options.timestamps && c.me.has(Half::TIMESTAMPS);
-            let later = s.options.ts_val.wrapping_sub(c.me.ts_val) as i32;
             // Why its sender may have sent something again without a silence: it was told of a loss (RFC 5681, 3.2), or
             // of a part of one (RFC 6582, 3.2).
-            let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || score.recovered();
+            let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || recovering;
             if timestamps && later < 0 {
                 // What is sent again carries the clock of its sending: it was copied, or sent again before the newest
                 // one and overtaken by it.
                 let verdict = if reason { Verdict::Unknown } else { Verdict::Duplicate };
                 return (verdict, Evidence::Timestamp);
             }
-            let soon =
-                !score.has(HalfScore::BEHIND) && c.now.stamp().since(c.me.last_data) < c.round_trip_us();
+            let soon = !score.has(HalfScore::BEHIND) && silence < c.round_trip_us();
             // A server answers every SYN it gets again, and its timer besides (RFC 9293, 3.10.7.4): two SYN-ACKs may
             // follow each other at once.
             let syn_ack = s.flags.syn() && s.flags.ack();
             // Whatever a sender's identifications mean, a copy has the one of its original.
             let other_id = matches!(c.order, Some(order) if !matches!(order, IdOrder::Again));
-            let other = other_id || (timestamps && later > 0);
+            let other = f.front || other_id || (timestamps && later > 0);
             if soon && !syn_ack && !other && s.end() == c.me.next {
                 // The last segment again, before its sender could have heard of it.
-                let verdict = if score.recovered() { Verdict::Unknown } else { Verdict::Duplicate };
+                let verdict = if recovering { Verdict::Unknown } else { Verdict::Duplicate };
                 return (verdict, Evidence::Time);
             }
         }
@@ -322,7 +335,9 @@ fn kind(score: &HalfScore, s: &Segment, c: &Context) -> RetransKind {
         && !c.acked(score.timeout_high);
     let before = score.repeats > 0 && score.repeat_seq == s.seq;
     let told = reported || c.peer.dup_acks >= DUPLICATE_ACKS;
-    let tail = end.at_or_after(next) && c.peer.dup_acks == 0 && !reported && !before;
+    // A probe waits for two round trips (RFC 8985, 7.2).
+    let waited = silence >= c.round_trip_us();
+    let tail = waited && end.at_or_after(next) && c.peer.dup_acks == 0 && !reported && !before;
     let rto = c.round_trip_us().saturating_add(RTO_MIN_US);
     if silence >= rto && !told {
         // With one segment outstanding, Linux's probe and its timeout fall together (`tcp_schedule_loss_probe`).
@@ -345,6 +360,8 @@ fn note_repeat(sc: &mut HalfScore, seq: SeqNum, next: SeqNum, kind: RetransKind)
     } else {
         (sc.repeat_seq, sc.repeats) = (seq, 1);
     }
+    sc.recover = next;
+    sc.bits |= HalfScore::RECOVERED;
     if matches!(kind, RetransKind::Timeout)
         && !(sc.has(HalfScore::TIMED_OUT) && sc.timeout_high.at_or_after(next))
     {
