@@ -4,6 +4,7 @@
 //! What is expected stands beside what is sent, and follows from it: the scripts know what was lost, overtaken, copied
 //! or sent again.
 
+mod events;
 mod outcome;
 mod phenomena;
 mod replay;

@@ -11,29 +11,30 @@ use serde_json::Value;
 
 use crate::replay::{Captures, lines, printed};
 
-const HANDSHAKE: &str = "
+pub const HANDSHAKE: &str = "
     0      C S  mss=1460 sackok ws=7
     +1ms   S S. mss=1460 sackok ws=7
     +1ms   C .
 ";
-const EXCHANGE: &str = "
+pub const EXCHANGE: &str = "
     +1ms   C P. len=100
     +1ms   S P. len=500
     +1ms   C .
 ";
-const CLOSE: &str = "
+pub const CLOSE: &str = "
     +1ms   C F.
     +1ms   S F.
     +1ms   C .
 ";
 
-struct Case {
-    name: &'static str,
+/// A conversation, and what is to be said of it.
+pub struct Case {
+    pub name: &'static str,
     /// Goes before.
-    parts: &'static [&'static str],
-    script: &'static str,
+    pub parts: &'static [&'static str],
+    pub script: &'static str,
     /// What is said of each connection, in the order in which they began.
-    flows: &'static [&'static str],
+    pub flows: &'static [&'static str],
 }
 
 const CASES: &[Case] = &[
@@ -345,7 +346,7 @@ fn labels(line: &Value) -> BTreeSet<String> {
 }
 
 /// What is not said as expected of the case.
-fn play(captures: &Captures, case: &Case, script: Script) -> Vec<String> {
+pub fn play(captures: &Captures, case: &Case, script: Script) -> Vec<String> {
     let text = format!("{}\n{}", case.parts.concat(), case.script);
     let file = captures.write("case.pcap", script, &text);
     let output = printed(&[&file], &["--output", "jsonl"]);

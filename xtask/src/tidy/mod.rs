@@ -1,7 +1,9 @@
 //! `tidy`: the house rules that a machine can check.
 //!
-//! [`rules::RULES`] is the list; each rule reads one source file and says what is wrong in which line.
+//! [`rules::RULES`] is the list; each rule reads one source file and says what is wrong in which line. Pages are held to
+//! what they link to ([`links`]).
 
+mod links;
 mod rules;
 mod source;
 
@@ -45,6 +47,10 @@ pub fn check() -> Result<()> {
             println!("{}:{line}: {reason}", source.name);
             findings += 1;
         }
+    }
+    for finding in links::check(root)? {
+        println!("{finding}");
+        findings += 1;
     }
     if let Err(err) = readme::check(root, false) {
         println!("{err:#}");
