@@ -1,5 +1,7 @@
 //! What real kernels sent: a capture through both sides.
 
+use agent_ebpf::wire::Segment;
+
 use super::packet::{Hook, Packet};
 use super::rig::{Knowledge, Rig, agree};
 use crate::impair::flags;
@@ -13,16 +15,24 @@ const PIECE: usize = 2_800;
 /// Super-packets, which are longer than such a run takes, come as the segments they stand for.
 pub fn packets(frames: Vec<Timed>, mac: [u8; 6]) -> Vec<Packet> {
     let packets = frames.into_iter().flat_map(|Timed { at, frame }| {
+        let long = frame.len() > PIECE;
+        let parted = long && untagged_tcp(&frame);
         let hook = match frame.get(6..12) == Some(&mac) {
-            // Less than headers is nothing to tc here.
-            _ if frame.len() < 14 + 40 => Hook::Xdp,
+            // Less than headers is nothing to tc here, and more than a page too much.
+            _ if frame.len() < 14 + 40 || (long && !parted) => Hook::Xdp,
             true => Hook::TcOut,
             false => Hook::TcIn,
         };
-        let pieces = if frame.len() > PIECE { segments(&frame) } else { vec![frame] };
+        let pieces = if parted { segments(&frame) } else { vec![frame] };
         pieces.into_iter().map(move |bytes| Packet { at, hook, gso: (0, 0), bytes })
     });
     packets.collect()
+}
+
+fn untagged_tcp(frame: &[u8]) -> bool {
+    let mut s = Segment::blank();
+    // Without options or extension headers before the TCP header of IPv6.
+    s.read(&frame).is_ok() && s.vlans == 0 && (!s.v6 || frame[14 + 6] == 6)
 }
 
 /// An untagged super-packet in pieces, as segmentation on the way out makes them (`tcp_gso_segment`, `inet_gso_segment`);
