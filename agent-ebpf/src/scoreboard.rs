@@ -193,7 +193,7 @@ impl HalfScore {
     /// Opens a hole; false when the oldest one had to be dropped for it.
     #[inline(always)]
     pub fn open(&mut self, hole: Hole) -> bool {
-        if let Some(i) = self.find(|h| h.free() << 1 | h.refilled as u32 & 1) {
+        if let Some(i) = self.find(|h| (h.free() << 1) | (h.refilled as u32 & 1)) {
             self.holes[i] = hole;
             return true;
         }
@@ -218,7 +218,7 @@ impl HalfScore {
                 & same(h.opened_at.0, hole.opened_at.0)
                 & same(h.refilled as u32, refilled as u32)
         };
-        let fit = |h: &Hole| h.free() << 1 | (h.refilled as u32 & 1) * (1 | 2 * joins(h));
+        let fit = |h: &Hole| (h.free() << 1) | ((h.refilled as u32 & 1) * (1 | (2 * joins(h))));
         if let Some(i) = self.find(fit) {
             let h = &mut self.holes[i];
             let start = if h.free() | joins(h) ^ 1 != 0 { start } else { h.start };

@@ -253,7 +253,7 @@ fn repeated(score: &mut HalfScore, s: &Segment, f: &Facts, c: &Context) -> (Verd
     match c.id_order() {
         // The same packet, unless it says more than before. After a timeout's silence it may be its sender's: some use the
         // identification again (RFC 1122, 3.2.1.5), but not the clock.
-        Some(IdOrder::Again) if !f.front && !(timestamps && later > 0) => {
+        Some(IdOrder::Again) if !(f.front || timestamps && later > 0) => {
             let alone = !timestamps && silence >= c.round_trip_us().saturating_add(RTO_MIN_US);
             return (if alone { Verdict::Unknown } else { Verdict::Duplicate }, Evidence::IpId);
         }

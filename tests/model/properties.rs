@@ -110,7 +110,7 @@ fn right(truth: Truth) -> &'static [Verdict] {
         // Behind the window of identifications a copy is not known from an earlier repeat.
         Truth::OldCopy => &[Verdict::Duplicate, Verdict::Unknown],
         // Its byte was acknowledged, and it no longer stands just before the end, by which keepalives are known.
-        Truth::LateProbe => &[Verdict::InOrder, Verdict::Spurious, Verdict::Duplicate],
+        Truth::LateProbe => &[Verdict::InOrder, Verdict::Spurious, Verdict::Duplicate, Verdict::Unknown],
         // An acknowledgement and a window probe are the same but for the number they carry.
         Truth::LateAck => &[Verdict::InOrder, Verdict::ZeroWindowProbe],
         // By the numbers alone a byte is sent twice.
