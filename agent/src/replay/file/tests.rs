@@ -1,6 +1,6 @@
 //! The same conversation written every way: what is read must be what was written, whole or up to where a file breaks.
 
-use super::{Capture, Fault, Problem, Source};
+use super::{Capture, Fault, Problem};
 use agent_ebpf::wire::{Link, Segment};
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
@@ -112,8 +112,7 @@ fn pcapng(e: Endian, link: u16, packets: &[Written]) -> Vec<u8> {
 }
 
 fn open(bytes: impl Into<Vec<u8>>) -> anyhow::Result<Capture> {
-    let source = Source::new(Box::new(Cursor::new(bytes.into())))?;
-    Capture::begin(source, None)
+    Capture::of(Cursor::new(bytes.into()))
 }
 
 /// All that a capture holds: packets with their numbers, and problems.
@@ -413,8 +412,7 @@ fn a_failing_disk_is_told_where_it_failed() {
     }
     let packets = conversation();
     let file = pcap(LITTLE, 0xa1b2_c3d4, RAW.into(), &packets);
-    let source = Source::new(Box::new(Disk(Cursor::new(file.clone())))).unwrap();
-    let mut capture = Capture::begin(source, None).unwrap();
+    let mut capture = Capture::of(Disk(Cursor::new(file.clone()))).unwrap();
     for _ in &packets {
         capture.next().unwrap().unwrap();
     }
