@@ -12,14 +12,15 @@ use agent::{
 use agent_ebpf::health::{Health, Kind};
 use flate2::bufread::MultiGzDecoder;
 use std::{
-    io::{self, Cursor, Read as _},
+    io::{self, Cursor},
     path::Path,
 };
 
 /// Packets and problems of an input that are looked at: compressed, a few bytes are as many of them as one likes.
-const MOST: usize = 20_000;
-/// Decompressed bytes that are counted.
-const COUNTED: u64 = 256 << 10;
+const MOST: usize = 2_000;
+/// Decompressed bytes that are counted, and how many at once.
+const COUNTED: u64 = 512 << 10;
+const CHUNK: usize = 64;
 /// The shortest record with a packet in it, a simple packet block or pcap's header; and the shortest block.
 const PACKET: u64 = 16;
 const BLOCK: u64 = 12;
@@ -111,14 +112,21 @@ pub fn check(data: &[u8]) {
     assert!(summary.text().contains("any"));
 }
 
-/// Bytes of the stream that is in an input; none if they are more than are counted.
+/// Bytes of the stream that is in an input, at most a chunk too many; none if they are more than are counted.
 fn length(data: &[u8]) -> Option<u64> {
-    let stream: Box<dyn io::Read + '_> = match data {
+    let mut stream: Box<dyn io::Read + '_> = match data {
         [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(data)),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(data).expect("memory")),
         _ => return Some(data.len() as u64),
     };
-    // One by one: an error takes away what was decompressed along with it.
-    let bytes = stream.take(COUNTED).bytes().map_while(Result::ok).count() as u64;
-    (bytes < COUNTED).then_some(bytes)
+    let mut length = 0;
+    while length < COUNTED {
+        match stream.read(&mut [0; CHUNK]) {
+            Ok(0) => return Some(length),
+            Ok(n) => length += n as u64,
+            // An error takes away what was decompressed along with it.
+            Err(_) => return Some(length + CHUNK as u64),
+        }
+    }
+    None
 }
