@@ -325,6 +325,8 @@ fn broken_blocks_are_left_out_and_the_rest_is_read() {
     let first = len as u32;
     for (broken, what, counts) in [
         (changed(20, 60_000), Fault::Contents("a packet block"), true),
+        // One byte more than there is room for.
+        (changed(20, first - 31), Fault::Contents("a packet block"), true),
         (changed(8, 5), Fault::Interface(5), true),
         (changed(len - 4, 8), Fault::BlockEnd { first, last: 8 }, true),
         (block(LITTLE, 6, &[0; 16]), Fault::Contents("a packet block"), true),
