@@ -21,6 +21,8 @@ const MOST: usize = 2_000;
 /// Decompressed bytes that are counted, and how many at once.
 const COUNTED: u64 = 512 << 10;
 const CHUNK: usize = 64;
+const GZIP: &[u8] = &[0x1f, 0x8b];
+const ZSTD: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 /// The shortest record with a packet in it, a simple packet block or pcap's header; and the shortest block.
 const PACKET: u64 = 16;
 const BLOCK: u64 = 12;
@@ -74,11 +76,13 @@ pub fn check(data: &[u8]) {
     let mut lines = Lines::new(io::sink(), &watch, None);
     let mut lines = lines.capture("any");
     let (mut place, mut judged, mut over) = (Place::default(), 0, false);
+    let mut left = (!compressed(data)).then_some(data);
     for _ in 0..MOST {
         match capture.next() {
             Some(Ok(packet)) => {
                 assert!(!over, "a packet after the end");
                 place.packet(&packet);
+                left = left.map(|left| behind(left, packet.bytes));
                 if let Some(said) = judge.take(&packet) {
                     judged += 1;
                     lines.packet(&packet, &said).expect("a sink takes all");
@@ -112,12 +116,26 @@ pub fn check(data: &[u8]) {
     assert!(summary.text().contains("any"));
 }
 
+fn compressed(data: &[u8]) -> bool {
+    data.starts_with(GZIP) || data.starts_with(ZSTD)
+}
+
+/// What of a file is behind the first place where it has these bytes: packets stand in it one after the other.
+fn behind<'a>(file: &'a [u8], bytes: &[u8]) -> &'a [u8] {
+    let place = (0..=file.len()).find(|at| file[*at..].starts_with(bytes));
+    let place = place.unwrap_or_else(|| panic!("a packet that is not in the file: {bytes:02x?}"));
+    &file[place + bytes.len()..]
+}
+
 /// Bytes of the stream that is in an input, at most a chunk too many; none if they are more than are counted.
 fn length(data: &[u8]) -> Option<u64> {
-    let mut stream: Box<dyn io::Read + '_> = match data {
-        [0x1f, 0x8b, ..] => Box::new(MultiGzDecoder::new(data)),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(zstd::Decoder::with_buffer(data).expect("memory")),
-        _ => return Some(data.len() as u64),
+    if !compressed(data) {
+        return Some(data.len() as u64);
+    }
+    let mut stream: Box<dyn io::Read + '_> = if data.starts_with(GZIP) {
+        Box::new(MultiGzDecoder::new(data))
+    } else {
+        Box::new(zstd::Decoder::with_buffer(data).expect("there is memory for a context"))
     };
     let mut length = 0;
     while length < COUNTED {
