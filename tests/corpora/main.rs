@@ -32,3 +32,8 @@ fn frames_read_as_they_must() {
 fn books_balance() {
     replay("flow", inputs::flow::check);
 }
+
+#[test]
+fn captures_are_read_to_their_end() {
+    replay("capture", inputs::capture::check);
+}

@@ -74,6 +74,29 @@ fn a_cut_capture_is_judged_as_far_as_it_goes() {
 }
 
 #[test]
+fn of_a_thousand_broken_blocks_some_are_told_and_the_rest_are_counted() {
+    let captures = Captures::new();
+    // A section header, then packet blocks with no room for a packet, then three bytes of a block.
+    let words = |words: &[u32]| -> Vec<u8> { words.iter().flat_map(|word| word.to_le_bytes()).collect() };
+    let section = words(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28]);
+    let broken = words(&[6, 12, 12]).repeat(1_000);
+    let cut = section.len() + broken.len();
+    let file = captures.write_bytes("broken.pcapng", &[&section[..], &broken, &[6, 0, 0]].concat());
+    for output in ["jsonl", "summary"] {
+        let done = replay(&[&file], &["--output", output]);
+        assert_eq!(done.status.code(), Some(1));
+        let errors = String::from_utf8_lossy(&done.stderr);
+        let report = String::from_utf8_lossy(&done.stdout);
+        for text in if output == "jsonl" { vec![errors] } else { vec![errors, report] } {
+            for told in ["byte 28:", &format!("byte {cut}: the file ends inside"), " 980 more places"] {
+                assert!(text.contains(told), "no {told:?} in {text}");
+            }
+            assert_eq!(text.matches("broken.pcapng: byte").count(), 21, "{text}");
+        }
+    }
+}
+
+#[test]
 fn what_cannot_be_read_at_all_is_said_and_the_rest_is_read() {
     let captures = Captures::new();
     let file = captures.write("a.pcap", Script::default(), EXCHANGE);

@@ -23,10 +23,14 @@ use lines::Lines;
 use progress::Progress;
 use std::{
     collections::BTreeSet,
+    fmt::Display,
     io::{self, BufWriter, Write},
     path::{Path, PathBuf},
 };
 use summary::Summary;
+
+/// Problems of a capture that are told one by one; a damaged disk can hold millions.
+const TOLD: u64 = 20;
 
 /// Bytes that are written at once.
 const BUFFER: usize = 1 << 18;
@@ -81,17 +85,23 @@ impl Replay<'_> {
         let Some(mut capture) = self.open(path, |text| point.problem(text)) else { return };
         let mut judge = Judge::new(self.watch);
         let mut progress = Progress::new(path, capture.size());
+        let mut problems = Problems { path, count: 0, told: 0 };
         while let Some(next) = capture.next() {
             match next {
                 Ok(packet) => {
                     judge.take(&packet);
                     judge.records(|record| point.record(&record));
                 }
-                Err(problem) => point.problem(self.report(path, &problem)),
+                Err(problem) => {
+                    progress.clear();
+                    problems.tell(&problem).into_iter().for_each(|text| point.problem(text));
+                }
             }
             progress.packet(|| capture.position());
         }
         progress.clear();
+        problems.tell_rest().into_iter().for_each(|text| point.problem(text));
+        self.whole &= problems.count == 0;
         point.finish(&mut judge);
     }
 
@@ -99,6 +109,7 @@ impl Replay<'_> {
         let Some(mut capture) = self.open(path, drop) else { return Ok(()) };
         let mut judge = Judge::new(self.watch);
         let mut progress = Progress::new(path, capture.size());
+        let mut problems = Problems { path, count: 0, told: 0 };
         let mut lines = lines.capture(point);
         while let Some(next) = capture.next() {
             match next {
@@ -111,12 +122,14 @@ impl Replay<'_> {
                 }
                 Err(problem) => {
                     progress.clear();
-                    self.report(path, &problem);
+                    problems.tell(&problem);
                 }
             }
             progress.packet(|| capture.position());
         }
         progress.clear();
+        problems.tell_rest();
+        self.whole &= problems.count == 0;
         lines.finish()
     }
 
@@ -132,11 +145,33 @@ impl Replay<'_> {
             }
         }
     }
+}
 
-    /// Says at once what could not be read, and hands it back for the report.
-    fn report(&mut self, path: &Path, problem: &Problem) -> String {
-        self.whole = false;
-        let text = format!("{}: {problem}", path.display());
+/// What could not be read of a capture.
+struct Problems<'a> {
+    path: &'a Path,
+    count: u64,
+    told: u64,
+}
+
+impl Problems<'_> {
+    /// Says it at once, and hands it back for the report. Where the reading ends is told after however many.
+    fn tell(&mut self, problem: &Problem) -> Option<String> {
+        self.count += 1;
+        (self.told < TOLD || problem.ends()).then(|| {
+            self.told += 1;
+            self.say(problem)
+        })
+    }
+
+    /// Says how many were not told.
+    fn tell_rest(&self) -> Option<String> {
+        let rest = self.count - self.told;
+        (rest > 0).then(|| self.say(format_args!("{rest} more places could not be read")))
+    }
+
+    fn say(&self, what: impl Display) -> String {
+        let text = format!("{}: {what}", self.path.display());
         eprintln!("fivetuple: {text}");
         text
     }

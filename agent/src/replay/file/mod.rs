@@ -27,7 +27,7 @@ use anyhow::{Context as _, bail};
 use compressed::Source;
 use pcap::Pcap;
 use pcapng::PcapNg;
-use std::{collections::BTreeSet, path::Path};
+use std::{collections::BTreeSet, io::Read, path::Path};
 use stream::Stream;
 
 /// One packet of a capture.
@@ -118,6 +118,11 @@ impl Capture {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         let (source, size) = Source::open(path)?;
         Self::begin(source, size).with_context(|| format!("cannot read {}", path.display()))
+    }
+
+    /// Takes the bytes of a file from elsewhere, and reads as far as is needed to know what it is.
+    pub fn of(input: impl Read + Send + 'static) -> anyhow::Result<Self> {
+        Self::begin(Source::new(Box::new(input))?, None)
     }
 
     fn begin(source: Source, size: Option<u64>) -> anyhow::Result<Self> {

@@ -1,6 +1,6 @@
 //! The same conversation written every way: what is read must be what was written, whole or up to where a file breaks.
 
-use super::{Capture, Fault, Problem, Source};
+use super::{Capture, Fault, Problem};
 use agent_ebpf::wire::{Link, Segment};
 use etherparse::PacketBuilder;
 use proptest::prelude::*;
@@ -112,8 +112,7 @@ fn pcapng(e: Endian, link: u16, packets: &[Written]) -> Vec<u8> {
 }
 
 fn open(bytes: impl Into<Vec<u8>>) -> anyhow::Result<Capture> {
-    let source = Source::new(Box::new(Cursor::new(bytes.into())))?;
-    Capture::begin(source, None)
+    Capture::of(Cursor::new(bytes.into()))
 }
 
 /// All that a capture holds: packets with their numbers, and problems.
@@ -326,6 +325,8 @@ fn broken_blocks_are_left_out_and_the_rest_is_read() {
     let first = len as u32;
     for (broken, what, counts) in [
         (changed(20, 60_000), Fault::Contents("a packet block"), true),
+        // One byte more than there is room for.
+        (changed(20, first - 31), Fault::Contents("a packet block"), true),
         (changed(8, 5), Fault::Interface(5), true),
         (changed(len - 4, 8), Fault::BlockEnd { first, last: 8 }, true),
         (block(LITTLE, 6, &[0; 16]), Fault::Contents("a packet block"), true),
@@ -413,8 +414,7 @@ fn a_failing_disk_is_told_where_it_failed() {
     }
     let packets = conversation();
     let file = pcap(LITTLE, 0xa1b2_c3d4, RAW.into(), &packets);
-    let source = Source::new(Box::new(Disk(Cursor::new(file.clone())))).unwrap();
-    let mut capture = Capture::begin(source, None).unwrap();
+    let mut capture = Capture::of(Disk(Cursor::new(file.clone()))).unwrap();
     for _ in &packets {
         capture.next().unwrap().unwrap();
     }
