@@ -4,13 +4,13 @@ use harness::impair::rules::{self, Random};
 use harness::impair::{Action, Direction, Packet, Rule};
 use harness::tcp::{self, Serve, Server};
 use harness::topology::Version;
-use harness::truth::{Counters, Nft};
+use harness::truth::{Capture, Counters, Nft};
 use harness::{Gateway, eventually};
 
 use Direction::{ToClient, ToServer};
 
 use crate::watch::{Counted, POINTS, Watch, server_ip};
-use crate::witness::{Place, TEN, late_answers, reports, upload};
+use crate::witness::{Place, TEN, late_answers, reports, reports_at, upload};
 
 /// The kinds of one class at a point, from the client.
 #[track_caller]
@@ -168,17 +168,18 @@ fn what_was_acknowledged_already_is_sent_again_without_need() {
     counted.complete();
 }
 
-/// Duplicate ACKs of a bad network, to the last one, against the box's log.
+/// Duplicate ACKs of a bad network, to the last one, against what tcpdump saw at each point.
 #[test]
-fn duplicate_acks_are_what_the_box_saw() {
+fn duplicate_acks_are_what_the_points_saw() {
     let bad = Random::seeded(21).loss(0.02).data_only();
     let world = Gateway::plan().server_side(bad).build();
     let watch = Watch::start(&world);
+    let captures = POINTS.map(|point| Capture::start(&world.gateway, point, "tcp"));
     drop(upload(&world, 1_000_000));
     let counted = watch.at_the_end();
-    let server = reports(&world.server_box().log(), Place::ServerSide);
-    assert!(server[0].1 > 10, "the network was bad: {server:?}");
-    for point in POINTS {
+    for (point, capture) in POINTS.into_iter().zip(captures) {
+        let server = reports_at(capture);
+        assert!(server[0].1 > 10, "the network was bad: {server:?}");
         for (series, count) in server {
             assert_eq!(counted.tcp(point, "server", series), count, "{series} at {point}");
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use harness::impair::{Action, Direction, Log, Packet, Rule, TcpFacts, flags};
 use harness::tcp::{self, Conn, DEADLINE, Serve, Server};
 use harness::topology::Version;
+use harness::truth::Capture;
 use harness::{Gateway, eventually};
 
 use Direction::{ToClient, ToServer};
@@ -110,9 +111,21 @@ pub fn duplicate_sacks(passed: &[(Direction, &TcpFacts)], from: Direction) -> u6
 
 /// What the server is to be heard to report about the client's data.
 pub fn reports(log: &Log, place: Place) -> [(&'static str, u64); 2] {
-    let passed = passed(log, place);
+    reported(&passed(log, place))
+}
+
+/// The same of a capture at a point itself: what was outstanding when an acknowledgement passed there is not always what
+/// was outstanding when it passed the box.
+pub fn reports_at(capture: Capture) -> [(&'static str, u64); 2] {
+    let facts: Vec<_> = capture.stop().iter().filter_map(|timed| TcpFacts::parse(&timed.frame)).collect();
+    let direction = |tcp: &TcpFacts| if tcp.destination.port() == 443 { ToServer } else { ToClient };
+    let passed: Vec<_> = facts.iter().map(|tcp| (direction(tcp), tcp)).collect();
+    reported(&passed)
+}
+
+fn reported(passed: &[(Direction, &TcpFacts)]) -> [(&'static str, u64); 2] {
     [
-        ("duplicate_acks", duplicate_acks(&passed, ToClient)),
-        ("duplicate_sacks", duplicate_sacks(&passed, ToClient)),
+        ("duplicate_acks", duplicate_acks(passed, ToClient)),
+        ("duplicate_sacks", duplicate_sacks(passed, ToClient)),
     ]
 }

@@ -91,5 +91,5 @@ fn kernel_and_host_agree_on_the_captures_of_the_accuracy_benchmark() {
         capture_agrees(frames, mac);
     }
     println!("{captures} captures, {packets} frames");
-    assert!(captures >= 20 && packets >= 10_000, "{captures} captures with {packets} frames");
+    assert!(captures >= 20 && packets >= 5_000, "{captures} captures with {packets} frames");
 }
