@@ -157,12 +157,18 @@ fn above(a: &Addr, b: &Addr) -> bool {
 pub struct Flow {
     /// Held in the kernel while a segment is observed.
     pub lock: bpf_spin_lock,
+    /// [`FlowKey::tag`] of the connection; tells when a table entry was given to another one meanwhile. First, as the
+    /// kernel fills an entry from its beginning and without its lock: whoever still holds the entry's address and its
+    /// lock then sees another tag, and never the tag of the one before over a state that is blank by half.
+    pub tag: u32,
     /// A [`Phase`] code.
     pub phase: u8,
     /// Which half is the client's: 0 or 1.
     pub client: u8,
     /// `Flow::JOINED_LATE` and the like.
     pub bits: u16,
+    /// Initial sequence number of a SYN that came while the connection was open.
+    pub contender: SeqNum,
     /// First packet.
     pub opened: Nanos,
     /// Last SYN, of this connection or of the one that contends for its five-tuple.
@@ -171,8 +177,6 @@ pub struct Flow {
     pub closed_at: Nanos,
     /// From the previous connection's close to this one's SYN, nanoseconds; 0 unless reused after a close.
     pub gap: u64,
-    /// Initial sequence number of a SYN that came while the connection was open.
-    pub contender: SeqNum,
     /// Where the previous connection's halves had ended, by which a challenge ACK is known.
     pub prior_next: [SeqNum; 2],
     /// Number of the service, 0 for none.
@@ -189,8 +193,6 @@ pub struct Flow {
     pub cause: u8,
     /// Times the client spoke after the server had answered, plus 1 once it spoke; stops at 255.
     pub exchanges: u8,
-    /// Client payload bytes since the server last answered.
-    pub request_bytes: u32,
     /// The halves, in the key's order of end points.
     pub half: [Half; 2],
     /// What is known of each half's way to the other end and back.
@@ -205,15 +207,15 @@ pub struct Flow {
     pub synack_us: u32,
     /// Requests that were answered.
     pub answered: u32,
-    /// [`FlowKey::tag`] of the connection; tells when a table entry was given to another one meanwhile.
-    pub tag: u32,
+    /// Client payload bytes since the server last answered.
+    pub request_bytes: u32,
     /// Explicit padding, always 0.
     pub reserved: [u32; 4],
 }
 const _: () = assert!(size_of::<Flow>() == 256);
 const _: () = assert!(core::mem::offset_of!(Flow, half) == 64);
-const _: () = assert!(core::mem::offset_of!(Flow, lock) == 0 && core::mem::offset_of!(Flow, phase) == 4);
-const _: () = assert!(core::mem::offset_of!(Flow, opened) == 8);
+const _: () = assert!(core::mem::offset_of!(Flow, lock) == 0 && core::mem::offset_of!(Flow, tag) == 4);
+const _: () = assert!(core::mem::offset_of!(Flow, bits) < 16 && core::mem::offset_of!(Flow, opened) == 16);
 
 /// A flow in words. They are copied and blanked one by one: as a call of `memcpy` or `memset`, which the compiler would
 /// make of it, kernels before 6.8 refuse it under a lock, and the verifier walks through it byte by byte.

@@ -217,6 +217,19 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     }
 }
 
+/// Takes a segment of which nothing can be said into its half, so that the flow's counts stay whole.
+#[inline(always)]
+pub fn count_only(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
+    f.side = flow.side(at.dir & 1);
+    f.svc = flow.svc;
+    f.segments = s.segments;
+    let me = &mut flow.half[at.dir & 1];
+    me.segments += s.segments as u64;
+    me.bytes += s.payload as u64;
+    me.next = me.next.later(s.end());
+    me.last_seen = at.now;
+}
+
 /// The same place, of whose contents the compiler forgets what it knew.
 #[inline(always)]
 pub(crate) fn settled<T>(place: &mut T) -> &mut T {

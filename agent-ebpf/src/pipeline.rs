@@ -17,7 +17,7 @@ use crate::{
     histogram::Histogram,
     label::{Direction, Side},
     layout::{Config, HealthCounts, Totals, health_index, totals_index},
-    observe::{Before, Settings, Sighting, before, observe},
+    observe::{Before, Settings, Sighting, before, count_only, observe},
     open::{client_of, service_of},
     phase::Phase,
     record::{AnomalyRecord, EndRecord, Head, Tag},
@@ -228,9 +228,7 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
         step = closely(w, entry, x, h);
     }
     if step != Step::Done {
-        if step != Step::Score {
-            note(h, Health::LostRace);
-        }
+        note(h, Health::LostRace);
         return stranger(x);
     }
     if x.facts.remember {
@@ -281,16 +279,32 @@ fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
     step
 }
 
-/// One look with the scoreboard, made if need be; [`Step::Score`] when there is no room for it.
+/// One look with the scoreboard, made if need be; where it cannot be had, the segment is counted and not judged.
 #[inline(never)]
 fn closely<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch, h: Option<*mut HealthCounts>) -> Step {
     match w.score(&x.key, true) {
         Some(score) => look_closely(w, entry, score, x),
         None => {
             note(h, Health::ScoreboardFull);
-            Step::Score
+            w.lock(entry);
+            // SAFETY: as for `look`.
+            let step = unsafe { unjudged(&mut *entry, x) };
+            w.unlock(entry);
+            step
         }
     }
+}
+
+#[inline(always)]
+fn unjudged(flow: &mut Flow, x: &mut Scratch) -> Step {
+    if flow.tag != x.sighting.tag || !flow.has(Flow::USED) {
+        return Step::Gone;
+    }
+    if x.waiting && flow.has(Flow::MOVED) {
+        return Step::Moved;
+    }
+    count_only(flow, &x.segment, &x.sighting, &mut x.facts);
+    Step::Done
 }
 
 /// One look at the flow and its scoreboard, under the flow's lock.

@@ -81,35 +81,44 @@ fn a_loss_between_the_points_is_a_retransmission_before_it_and_a_late_fill_behin
 /// The kernel sends the last segment again as a probe (RFC 8985, 7), and that one's SACK tells it of the one before.
 #[test]
 fn a_lost_tail_is_probed_for() {
-    let rule = late_answers(Rule::from(|packet: &Packet| {
-        let tail = packet.direction == ToServer && matches!(packet.data, 9 | 10);
-        if tail { vec![Action::Drop] } else { Vec::new() }
-    }));
-    let world = Gateway::plan().server_side(rule).patient().build();
-    // Patient but for the probe: no timeout comes before it.
-    world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
-    let watch = Watch::start(&world);
-    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
-    let mut conn = tcp::connect(&world.client, server.address());
-    // The end comes later, or it would be the tail.
-    tcp::echo(&mut conn, TEN);
-    drop(conn);
-    let counted = watch.at_the_end();
-    let kernel = Counters::of(&world.client);
-    let kernel = ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
-    let [probes, timeouts, sent_again] = kernel.map(|n| u64::try_from(n).expect("counters only grow"));
-    // On a busy machine the answer to the probe may come after the timer: then a timeout sends the other one again.
-    assert!(
-        probes == 1 && sent_again == 2,
-        "probes, timeouts, segments sent again by the client's kernel: {kernel:?}"
-    );
+    let counted = the_kernel_probes();
     for point in POINTS {
         counted.only(point, "client", &[("retransmitted_segments", 2)]);
-        assert_eq!(kind(&counted, point, "retransmitted_segments", "probe"), probes);
-        assert_eq!(kind(&counted, point, "retransmitted_segments", "timeout"), timeouts);
-        assert_eq!(kind(&counted, point, "retransmitted_segments", "fast"), sent_again - probes - timeouts);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "probe"), 1);
+        assert_eq!(kind(&counted, point, "retransmitted_segments", "fast"), 1);
     }
     counted.complete();
+}
+
+/// Loses the tail until the client's kernel does what this is about. When the machine stands still for seconds its timer
+/// is faster than the answer to the probe, which has passed the points by then.
+#[track_caller]
+fn the_kernel_probes() -> Counted {
+    let mut seen = Vec::new();
+    for _ in 0..5 {
+        let rule = late_answers(Rule::from(|packet: &Packet| {
+            let tail = packet.direction == ToServer && matches!(packet.data, 9 | 10);
+            if tail { vec![Action::Drop] } else { Vec::new() }
+        }));
+        let world = Gateway::plan().server_side(rule).patient().build();
+        // Patient but for the probe: no timeout comes before it.
+        world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
+        let watch = Watch::start(&world);
+        let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
+        let mut conn = tcp::connect(&world.client, server.address());
+        // The end comes later, or it would be the tail.
+        tcp::echo(&mut conn, TEN);
+        drop(conn);
+        let counted = watch.at_the_end();
+        let kernel = Counters::of(&world.client);
+        let kernel =
+            ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
+        if kernel == [1, 0, 2] {
+            return counted;
+        }
+        seen.push(kernel);
+    }
+    panic!("probes, timeouts, segments sent again by the client's kernel, each time: {seen:?}");
 }
 
 #[test]

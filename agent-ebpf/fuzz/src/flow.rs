@@ -54,7 +54,11 @@ impl Drop for Shown<'_> {
 /// When something does not add up.
 pub fn check(data: &[u8]) {
     let _shown = Shown(data);
-    let mut host = Host::new(CONFIG, Settings::default(), Room { flows: [2, 2], half_open: [2, 2] });
+    let mut host = Host::new(
+        CONFIG,
+        Settings::default(),
+        Room { flows: [2, 2], half_open: [2, 2], scores: [usize::MAX; 2] },
+    );
     host.watch(IFINDEX, 0);
     let mut truth = Truth::default();
     let mut at: u64 = 1_000_000_000;

@@ -37,6 +37,8 @@ pub struct Room {
     pub flows: [usize; 2],
     /// Flows that are not seen to be conversations yet: IPv4, IPv6.
     pub half_open: [usize; 2],
+    /// Scoreboards, of which the kernel forgets the least recently used: IPv4, IPv6.
+    pub scores: [usize; 2],
 }
 
 impl Default for Room {
@@ -45,6 +47,7 @@ impl Default for Room {
         Self {
             flows: [capacity::FLOWS4, capacity::FLOWS6],
             half_open: [capacity::HALF_OPEN4, capacity::HALF_OPEN6],
+            scores: [usize::MAX; 2],
         }
     }
 }
@@ -290,7 +293,7 @@ impl World for Tables {
     }
 
     fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard> {
-        if make { self.scores.make(key, Scoreboard::default, [usize::MAX; 2]) } else { self.scores.get(key) }
+        if make { self.scores.make(key, Scoreboard::default, self.room.scores) } else { self.scores.get(key) }
     }
 
     fn closed(&self, key: &FlowKey) -> Option<Closed> {

@@ -67,8 +67,31 @@ fn a_connection_moves_from_table_to_table_and_ends_with_a_record() {
 }
 
 #[test]
+fn a_segment_without_a_scoreboard_is_counted_on_its_flow_and_not_judged() {
+    let mut host = host(Room { scores: [0, 0], ..Room::default() });
+    let client = ([192, 0, 2, 9], 50_000);
+    shake_hands(&mut host, client);
+    for seq in [500, 500, 510] {
+        host.feed(
+            &frame(client, SERVER, Flags::ACK | Flags::FIN, seq, 100).as_slice(),
+            7,
+            Direction::Ingress,
+            Nanos(9_000),
+        );
+    }
+    let (_, flow) = host.flows().next().unwrap();
+    let half = flow.half[usize::from(flow.client)];
+    assert_eq!((half.segments, half.next.0), (5, 511));
+    assert!(host.take_records().is_empty());
+    let health = *host.health(0, Direction::Ingress).unwrap();
+    assert_eq!((health[Health::ScoreboardFull as usize], health[Health::LostRace as usize]), (3, 0));
+    let totals = host.totals(0, 0, Direction::Ingress).unwrap();
+    assert_eq!(totals[Traffic::Segments.place(Side::Client, 0)], 5);
+}
+
+#[test]
 fn full_tables_follow_nothing_new_and_say_so() {
-    let mut host = host(Room { flows: [1, 1], half_open: [2, 1] });
+    let mut host = host(Room { flows: [1, 1], half_open: [2, 1], ..Room::default() });
     for last in 1..=4 {
         shake_hands(&mut host, ([198, 51, 100, last], 50_000));
     }
