@@ -22,7 +22,7 @@ pub struct bpf_spin_lock {
 /// Point, and VLAN identifiers as in [`Segment::vlans`]: the same five-tuple on another VLAN is another sighting
 /// of the connection, as on the trunk of a gateway that routes between VLANs.
 #[inline(always)]
-const fn scope(point: u8, vlans: u32) -> u32 {
+pub(crate) const fn scope(point: u8, vlans: u32) -> u32 {
     (point as u32) << 24 | vlans & 0x00ff_ffff
 }
 
@@ -41,6 +41,25 @@ pub struct FlowKey4 {
 }
 const _: () = assert!(size_of::<FlowKey4>() == 16);
 
+impl FlowKey4 {
+    /// Key of the connection between two end points, as [`FlowKey::canonical`] gives it; `ports` are the source's and
+    /// the destination's.
+    #[inline(always)]
+    pub const fn between(src: u32, dst: u32, ports: [u16; 2], scope: u32) -> (Self, usize) {
+        let [sport, dport] = ports;
+        let swap = if src == dst { sport > dport } else { src > dst };
+        let (low, high) = if swap { (dst, src) } else { (src, dst) };
+        (Self { low, high, ports: in_order(ports, swap), scope }, swap as usize)
+    }
+}
+
+/// The ports, the lower end point's in the upper 16 bits.
+#[inline(always)]
+const fn in_order([sport, dport]: [u16; 2], swap: bool) -> u32 {
+    let (low, high) = if swap { (dport, sport) } else { (sport, dport) };
+    (low as u32) << 16 | high as u32
+}
+
 /// Key of an IPv6 flow.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Pod, Zeroable)]
@@ -55,6 +74,17 @@ pub struct FlowKey6 {
     pub scope: u32,
 }
 const _: () = assert!(size_of::<FlowKey6>() == 40);
+
+impl FlowKey6 {
+    /// As [`FlowKey4::between`].
+    #[inline(always)]
+    pub fn between(src: Addr, dst: Addr, ports: [u16; 2], scope: u32) -> (Self, usize) {
+        let [sport, dport] = ports;
+        let swap = if src.0 == dst.0 { sport > dport } else { above(&src, &dst) };
+        let (low, high) = if swap { (dst, src) } else { (src, dst) };
+        (Self { low, high, ports: in_order(ports, swap), scope }, swap as usize)
+    }
+}
 
 /// Either key; each family has tables of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,17 +108,16 @@ impl FlowKey {
     /// own, since a copy of either would read what is not there, which the kernel's verifier refuses.
     #[inline(always)]
     pub fn set(&mut self, point: u8, s: &Segment) -> usize {
-        let swap = if s.src.0 == s.dst.0 { s.sport > s.dport } else { above(&s.src, &s.dst) };
-        let (low, high, lport, hport) =
-            if swap { (s.dst, s.src, s.dport, s.sport) } else { (s.src, s.dst, s.sport, s.dport) };
-        let ports = (lport as u32) << 16 | hport as u32;
-        let scope = scope(point, s.vlans);
+        let (ports, scope) = ([s.sport, s.dport], scope(point, s.vlans));
         if s.v6 {
-            *self = Self::V6(FlowKey6 { low, high, ports, scope });
+            let (key, dir) = FlowKey6::between(s.src, s.dst, ports, scope);
+            *self = Self::V6(key);
+            dir
         } else {
-            *self = Self::V4(FlowKey4 { low: low.0[3], high: high.0[3], ports, scope });
+            let (key, dir) = FlowKey4::between(s.src.0[3], s.dst.0[3], ports, scope);
+            *self = Self::V4(key);
+            dir
         }
-        swap as usize
     }
 
     /// A number that tells two keys apart, nearly always.
@@ -242,6 +271,8 @@ impl Flow {
     pub const PENDING: u16 = 1 << 8;
     /// The server sent payload.
     pub const ANSWERED: u16 = 1 << 9;
+    /// Something on the scoreboard changes even with a segment in order.
+    pub const RESTLESS: u16 = 1 << 10;
 
     /// Copies all but the lock, which the verifier lets nobody read, to memory of a flow's size.
     ///

@@ -107,6 +107,44 @@ impl Half {
         self.has(Self::CROSSED)
     }
 
+    /// Whether an acknowledgement up to `ack` is the half's last one again, with data outstanding.
+    #[inline(always)]
+    pub const fn repeats_ack(&self, peer: &Self, ack: SeqNum) -> bool {
+        self.has(Self::ACKED) && ack.0 == self.ack.0 && peer.next.after(ack)
+    }
+
+    /// Whether it goes beyond all that the half has acknowledged.
+    #[inline(always)]
+    pub const fn acks_more(&self, ack: SeqNum) -> bool {
+        !self.has(Self::ACKED) || ack.after(self.ack)
+    }
+
+    /// Whether an acknowledgement up to `ack` ends the round trip that is being timed.
+    #[inline(always)]
+    pub const fn is_timed(&self, ack: SeqNum) -> bool {
+        self.has(Self::TIMED) && ack.at_or_after(self.timed_end)
+    }
+
+    /// Takes the clock of the half's segments.
+    #[inline(always)]
+    pub fn note_timestamp(&mut self, ts_val: u32) {
+        if !self.has(Self::TIMESTAMPS) || (ts_val.wrapping_sub(self.ts_val) as i32) > 0 {
+            self.ts_val = ts_val;
+        }
+        self.bits |= Self::TIMESTAMPS;
+    }
+
+    /// Takes a segment with sequence space; one that moved the half on, to its `next`, may be timed.
+    #[inline(always)]
+    pub fn note_sending(&mut self, moved: bool, now: Nanos) {
+        self.last_data = now.stamp();
+        if moved && !self.has(Self::TIMED) {
+            self.timed_end = self.next;
+            self.timed_at = now.stamp();
+            self.bits |= Self::TIMED;
+        }
+    }
+
     /// Where a packet's IPv4 identification stands against those already seen, and remembers it.
     ///
     /// A window over the last 32, as receivers keep against replay (RFC 4303, 3.4.3).
@@ -151,6 +189,7 @@ const fn low_bits(n: u32) -> u32 {
 }
 
 /// Where an IPv4 identification stands against the sender's earlier ones.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IdOrder {
     /// The first that is followed.
@@ -165,6 +204,21 @@ pub enum IdOrder {
     Again,
     /// Well below the latest: too far to tell whether it was seen, and not sent now.
     Old,
+}
+
+impl IdOrder {
+    /// The order of a stored code; an unknown one reads as [`IdOrder::Old`].
+    #[inline(always)]
+    pub const fn of(code: u8) -> Self {
+        match code {
+            0 => Self::First,
+            1 => Self::Next,
+            2 => Self::Jump,
+            3 => Self::Earlier,
+            4 => Self::Again,
+            _ => Self::Old,
+        }
+    }
 }
 
 impl Path {

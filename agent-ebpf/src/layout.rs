@@ -44,6 +44,7 @@ maps! {
     HEALTH = 32, "Per-CPU `HealthCounts`, at `health_index`.";
     EVENTS = 4_194_304, "Ring buffer of records.";
     MOVING = 1, "Per-CPU room for a flow on its way to another table.";
+    PLAIN = 1, "Per-CPU working memory of one packet that goes the short way.";
     SCRATCH = 1, "Per-CPU working memory of one packet.";
     OPTIONS = 1, "Per-CPU room for TCP options.";
     BLANK = 1, "Zeroes to make entries from.";
@@ -65,6 +66,8 @@ pub struct Config {
     pub test_clock: u32,
     /// 1: the XDP program may get frames in pieces (`xdp.frags`, Linux 5.18), and may ask for their whole length.
     pub xdp_frags: u32,
+    /// 1: the kernel has a clock that is a few milliseconds late and costs next to nothing (Linux 5.11).
+    pub coarse_clock: u32,
 }
 
 /// An interface under watch.

@@ -7,6 +7,7 @@
 //! the next state; [`sequence`] judges, [`open`] and [`close`] are a connection's two ends) → [`anomaly`] (the table of
 //! what is worth telling) → [`pipeline`] (all of it in order) → [`record`] (bytes for the ring).
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod anomaly;
 pub mod close;
@@ -22,6 +23,7 @@ pub mod observe;
 pub mod open;
 pub mod phase;
 pub mod pipeline;
+pub mod quick;
 pub mod record;
 pub mod scoreboard;
 pub mod seq;

@@ -12,6 +12,7 @@ use crate::{
     label::{Direction, Side},
     open::{self, takes_over},
     scoreboard::{HalfScore, Scoreboard},
+    seq::SeqNum,
     sequence::{KEEPALIVE_SILENCE, decide, explain, follow, keep, locate},
     time::Nanos,
     traffic::{Close, Opened},
@@ -127,10 +128,8 @@ fn repeats_ack(me: &Half, peer: &Half, s: &Segment) -> bool {
     s.flags.ack()
         && s.flags.plain()
         && s.payload == 0
-        && me.has(Half::ACKED)
-        && s.ack == me.ack
         && s.seq == me.next
-        && peer.next.after(s.ack)
+        && me.repeats_ack(peer, s.ack)
         && (s.window == me.window || s.options.sack_blocks > 0)
 }
 
@@ -203,7 +202,10 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         let (flow, f) = (settled(flow), settled(f));
         remember(flow, s, at, f);
         let (flow, f) = (settled(flow), settled(f));
-        converse(flow, s, at, f);
+        if speaks(s, f) {
+            let bytes = if f.new < s.payload { f.new } else { s.payload };
+            f.first_byte_us = converse(flow, f.side, bytes, at.now);
+        }
     }
     let (flow, f) = (settled(flow), settled(f));
     let me = &mut flow.half[at.dir & 1];
@@ -214,6 +216,8 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     close::advance(flow, s, at.dir & 1, at.now, f);
     if let Some(sc) = &mut score {
         tally(&mut sc.half[at.dir & 1], settled(f));
+        let restless = sc.half[0].restless() | sc.half[1].restless();
+        flow.bits = flow.bits & !Flow::RESTLESS | if restless { Flow::RESTLESS } else { 0 };
     }
 }
 
@@ -346,7 +350,7 @@ fn acknowledge(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     }
     let dir = at.dir & 1;
     let (me, peer) = halves(flow, dir);
-    let advances = !me.has(Half::ACKED) || s.ack.after(me.ack);
+    let advances = me.acks_more(s.ack);
     if let Some(sc) = score {
         let theirs = &mut sc.half[1 - dir];
         if advances && theirs.repeats > 0 && s.ack.after(theirs.repeat_seq) {
@@ -364,13 +368,20 @@ fn acknowledge(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         return;
     }
     f.front = true;
-    me.ack = s.ack;
+    take_ack(flow, dir, s.ack, at.now);
+}
+
+/// Takes an acknowledgement beyond all that the half has acknowledged.
+#[inline(always)]
+pub(crate) fn take_ack(flow: &mut Flow, dir: usize, ack: SeqNum, now: Nanos) {
+    let (me, peer) = halves(flow, dir);
+    me.ack = ack;
     me.bits |= Half::ACKED;
     me.dup_acks = 0;
-    if peer.has(Half::TIMED) && s.ack.at_or_after(peer.timed_end) {
+    if peer.is_timed(ack) {
         peer.bits &= !Half::TIMED;
-        let us = at.now.stamp().since(peer.timed_at);
-        flow.path[1 - dir].sample_rtt(us);
+        let us = now.stamp().since(peer.timed_at);
+        flow.path[1 - (dir & 1)].sample_rtt(us);
     }
 }
 
@@ -386,19 +397,10 @@ fn remember(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
     let me = &mut flow.half[at.dir & 1];
     me.window = s.window;
     if s.options.timestamps {
-        if !me.has(Half::TIMESTAMPS) || (s.options.ts_val.wrapping_sub(me.ts_val) as i32) > 0 {
-            me.ts_val = s.options.ts_val;
-        }
-        me.bits |= Half::TIMESTAMPS;
+        me.note_timestamp(s.options.ts_val);
     }
-    if s.sequence_len() == 0 {
-        return;
-    }
-    me.last_data = at.now.stamp();
-    if matches!(f.verdict, Verdict::InOrder | Verdict::Gap) && !me.has(Half::TIMED) {
-        me.timed_end = me.next;
-        me.timed_at = at.now.stamp();
-        me.bits |= Half::TIMED;
+    if s.sequence_len() > 0 {
+        me.note_sending(matches!(f.verdict, Verdict::InOrder | Verdict::Gap), at.now);
     }
 }
 
@@ -416,34 +418,33 @@ fn is_foreign(me: &Half, path: &Path, s: &Segment) -> bool {
     !(-32..=1_024).contains(&ahead)
 }
 
-/// Requests and answers.
+/// Requests and answers: new payload of either side; for the first of an answer, microseconds since the request's end.
 #[inline(always)]
-fn converse(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
-    let (now, new) = (at.now, f.new);
-    if s.payload == 0 || new == 0 {
-        return;
-    }
-    if matches!(f.side, Side::Server) {
+pub(crate) fn converse(flow: &mut Flow, side: Side, bytes: u32, now: Nanos) -> Option<u32> {
+    if matches!(side, Side::Server) {
         flow.bits |= Flow::ANSWERED;
-        if flow.has(Flow::PENDING) {
-            flow.bits &= !Flow::PENDING;
-            flow.first_byte_us = now.stamp().since(flow.request_at);
-            flow.answered = flow.answered.saturating_add(1);
-            flow.request_bytes = 0;
-            f.first_byte_us = Some(flow.first_byte_us);
+        if !flow.has(Flow::PENDING) {
+            return None;
         }
-        return;
-    }
-    // The alert before a close asks for nothing (RFC 8446, 6.1).
-    if s.tls_alert {
-        return;
+        flow.bits &= !Flow::PENDING;
+        flow.first_byte_us = now.stamp().since(flow.request_at);
+        flow.answered = flow.answered.saturating_add(1);
+        flow.request_bytes = 0;
+        return Some(flow.first_byte_us);
     }
     if !flow.has(Flow::PENDING) {
         flow.exchanges = flow.exchanges.saturating_add(1);
     }
     flow.bits |= Flow::PENDING;
-    flow.request_bytes = flow.request_bytes.saturating_add(if new < s.payload { new } else { s.payload });
+    flow.request_bytes = flow.request_bytes.saturating_add(bytes);
     flow.request_at = now.stamp();
+    None
+}
+
+/// Whether the segment's payload says something: the alert before a close asks for nothing (RFC 8446, 6.1).
+#[inline(always)]
+fn speaks(s: &Segment, f: &Facts) -> bool {
+    s.payload > 0 && f.new > 0 && (matches!(f.side, Side::Server) || !s.tls_alert)
 }
 
 /// Counts on the half's scoreboard.

@@ -170,6 +170,12 @@ impl HalfScore {
         self.bits & bit != 0
     }
 
+    /// Whether the half's next segment in order, or an acknowledgement of the other side, changes anything here.
+    #[inline(always)]
+    pub const fn restless(&self) -> bool {
+        self.has(Self::BEHIND | Self::PROBED) || self.repeats > 0
+    }
+
     /// The last slot of those that fit best: a higher number, below 16, is better, and 0 does not fit. Computed without
     /// a branch, as are the fits below, and handed over in memory: the kernel's verifier would follow each slot by itself
     /// through all that comes after.

@@ -4,7 +4,7 @@ use crate::{
     maps::{CONFIG, OPTIONS},
     world::first,
 };
-use agent_ebpf::wire::{Frame, options::BUFFER};
+use agent_ebpf::wire::{Frame, Piece, options::BUFFER};
 use aya_ebpf::{
     bindings::__sk_buff,
     helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len},
@@ -20,6 +20,16 @@ fn linear<const N: usize>(data: usize, data_end: usize, offset: u32) -> Option<[
     }
     // SAFETY: in bounds, as the verifier checks again.
     Some(unsafe { core::ptr::read_unaligned(at as *const [u8; N]) })
+}
+
+#[inline(always)]
+fn piece<'a, const LEN: usize>(data: usize, data_end: usize, offset: u32) -> Option<Piece<'a, LEN>> {
+    let at = data + offset as usize;
+    if at + LEN > data_end {
+        return None;
+    }
+    // SAFETY: in bounds, as the verifier checks again.
+    Some(unsafe { Piece::new(at as *const u8) })
 }
 
 #[inline(always)]
@@ -44,6 +54,11 @@ impl Frame for XdpFrame<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         linear(self.ctx.data(), self.ctx.data_end(), offset)
+    }
+
+    #[inline(always)]
+    fn piece<const LEN: usize>(&self, offset: u32) -> Option<Piece<'_, LEN>> {
+        piece(self.ctx.data(), self.ctx.data_end(), offset)
     }
 
     #[inline(always)]
@@ -98,6 +113,12 @@ impl Frame for SkbFrame<'_> {
         let r =
             unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset, b.as_mut_ptr().cast(), N as u32) };
         if r == 0 { Some(b) } else { None }
+    }
+
+    #[inline(always)]
+    fn piece<const LEN: usize>(&self, offset: u32) -> Option<Piece<'_, LEN>> {
+        let skb = self.skb();
+        piece(skb.data as usize, skb.data_end as usize, offset)
     }
 
     #[inline(always)]

@@ -5,6 +5,7 @@ use agent_ebpf::{
     layout::{Config, HealthCounts, Point, ServiceKey, Totals, maps::capacity},
     observe::Settings,
     pipeline::Scratch,
+    quick::Plain,
     record::AnomalyRecord,
     scoreboard::Scoreboard,
     wire::options::BUFFER,
@@ -15,6 +16,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 
+const PLAIN_WORDS: usize = size_of::<Plain>().div_ceil(8);
 const SCRATCH_WORDS: usize = size_of::<Scratch>().div_ceil(8);
 const _: () = assert!(size_of::<Flow>() <= 72 * 8 && size_of::<Scoreboard>() <= 72 * 8);
 
@@ -40,6 +42,7 @@ maps! {
     HEALTH: PerCpuArray<HealthCounts, { capacity::HEALTH }>;
     EVENTS: RingBuf<AnomalyRecord, { capacity::EVENTS }>;
     MOVING: PerCpuArray<[u64; 32], { capacity::MOVING }>;
+    PLAIN: PerCpuArray<[u64; PLAIN_WORDS], { capacity::PLAIN }>;
     SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], { capacity::SCRATCH }>;
     OPTIONS: PerCpuArray<[u8; BUFFER], { capacity::OPTIONS }>;
     // Long enough for a flow and for a scoreboard.
@@ -50,4 +53,4 @@ maps! {
 /// Set by the daemon before the programs are loaded, then read-only: the verifier knows the values.
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> =
-    Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0 });
+    Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0, coarse_clock: 0 });

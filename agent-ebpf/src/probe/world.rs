@@ -9,6 +9,7 @@ use agent_ebpf::{
     layout::{Config, HealthCounts, ServiceKey, Totals},
     observe::Settings,
     pipeline::{Scratch, World},
+    quick::Plain,
     scoreboard::Scoreboard,
     time::Nanos,
     wire::Addr,
@@ -16,7 +17,10 @@ use agent_ebpf::{
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     btf_maps::{PerCpuArray, lpm_trie::Key},
-    helpers::{bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock, generated::bpf_map_update_elem},
+    helpers::{
+        bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock,
+        generated::bpf_map_update_elem,
+    },
 };
 use bytemuck::Pod;
 
@@ -70,6 +74,16 @@ impl World for Kernel {
         }
         // SAFETY: takes no argument.
         Nanos(unsafe { bpf_ktime_get_ns() })
+    }
+
+    #[inline(always)]
+    fn coarse_now(&self) -> Nanos {
+        let config = CONFIG.load();
+        if config.test_clock != 0 || config.coarse_clock == 0 {
+            return self.now();
+        }
+        // SAFETY: takes no argument.
+        Nanos(unsafe { bpf_ktime_get_coarse_ns() })
     }
 
     #[inline(always)]
@@ -211,6 +225,11 @@ impl World for Kernel {
     #[inline(always)]
     fn scratch(&self) -> Option<*mut Scratch> {
         Some(first(&SCRATCH)?.cast())
+    }
+
+    #[inline(always)]
+    fn plain(&self) -> Option<*mut Plain> {
+        Some(first(&PLAIN)?.cast())
     }
 
     #[inline(always)]

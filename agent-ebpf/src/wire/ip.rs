@@ -13,7 +13,7 @@ pub const MAX_EXTENSIONS: u32 = 6;
 /// Most bytes of IPv6 header and extensions.
 const MAX_EXTENSIONS_LEN: u32 = 2_048;
 
-const TCP: u8 = 6;
+pub(crate) const TCP: u8 = 6;
 
 /// Where the TCP segment stands in its frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

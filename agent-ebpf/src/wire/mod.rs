@@ -8,6 +8,7 @@ pub mod eth;
 pub mod ip;
 pub mod link;
 pub mod options;
+pub mod piece;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
@@ -15,6 +16,7 @@ pub mod tunnel;
 
 pub use link::Link;
 pub use options::Options;
+pub use piece::Piece;
 pub use tcp::Flags;
 
 use crate::{health::Health, seq::SeqNum};
@@ -23,6 +25,12 @@ use crate::{health::Health, seq::SeqNum};
 pub trait Frame {
     /// The `N` bytes at `offset`, or `None` when the frame does not hold them.
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]>;
+
+    /// The `LEN` bytes at `offset`, where they are at hand in one piece.
+    #[inline(always)]
+    fn piece<const LEN: usize>(&self, _offset: u32) -> Option<Piece<'_, LEN>> {
+        None
+    }
 
     /// Length on the wire in bytes, from the link layer on; may exceed what [`Frame::load`] can reach
     /// (a capture with a snap length, a frame in pieces).
@@ -73,6 +81,13 @@ impl Frame for &[u8] {
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         let at = offset as usize;
         self.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+
+    fn piece<const LEN: usize>(&self, offset: u32) -> Option<Piece<'_, LEN>> {
+        let at = offset as usize;
+        let bytes = self.get(at..at.checked_add(LEN)?)?;
+        // SAFETY: so many bytes.
+        Some(unsafe { Piece::new(bytes.as_ptr()) })
     }
 
     fn wire_len(&self) -> u32 {

@@ -36,7 +36,7 @@ const LAST: u32 = BUFFER as u32 - 1;
 const MAX_OPTIONS: u32 = 20;
 
 /// Two no-ops, then timestamps: what every data segment of most stacks carries (RFC 7323, appendix A).
-const USUAL: [u8; 4] = [1, 1, 8, 10];
+pub(crate) const USUAL: [u8; 4] = [1, 1, 8, 10];
 
 impl Options {
     /// No options.

@@ -74,23 +74,30 @@ pub fn parse<F: Frame>(frame: &F, at: &Place, s: &mut Segment) -> Result<(), Hea
         options::parse(frame, at.offset + 20, header_len - 20, &mut s.options, &mut s.cursor);
     }
     s.payload = at.len - header_len;
-    s.segment_size = frame.gso_size();
-    s.segments = match (s.segment_size, frame.gso_segments()) {
-        (0, _) => 1,
-        // A guest's packet (SKB_GSO_DODGY) comes without a count.
-        (size, 0) if s.payload > size => s.payload.div_ceil(size),
-        (_, 0) => 1,
-        (_, n) => n,
-    };
+    (s.segments, s.segment_size) = segments(frame, s.payload);
     s.bytes = s.payload + s.segments * (at.ip_header_len + header_len);
     s.tls_alert = tls_alert(frame, at.offset + header_len, s.payload);
     Ok(())
 }
 
+/// Segments on the wire that a frame with so much payload stands for, and the payload of each full one, 0 for a single one.
+#[inline(always)]
+pub(crate) fn segments<F: Frame>(frame: &F, payload: u32) -> (u32, u32) {
+    let size = frame.gso_size();
+    let count = match (size, frame.gso_segments()) {
+        (0, _) => 1,
+        // A guest's packet (SKB_GSO_DODGY) comes without a count.
+        (size, 0) if payload > size => payload.div_ceil(size),
+        (_, 0) => 1,
+        (_, n) => n,
+    };
+    (count, size)
+}
+
 /// Whether the payload is one TLS alert record: in the clear type 21, or under TLS 1.3 a record whose
 /// length (2 bytes of alert, 1 of type, 16 of tag) only an alert has in practice.
 #[inline(always)]
-fn tls_alert<F: Frame>(frame: &F, offset: u32, payload: u32) -> bool {
+pub(crate) fn tls_alert<F: Frame>(frame: &F, offset: u32, payload: u32) -> bool {
     if !(7..=64).contains(&payload) {
         return false;
     }

@@ -27,6 +27,8 @@ use std::{borrow::Cow, io, os::fd::AsFd as _};
 
 /// Before Linux 5.11 map memory counts against this limit of the process.
 const CGROUP_MEMORY: (u32, u32) = (5, 11);
+/// The first Linux with `bpf_ktime_get_coarse_ns`.
+const COARSE_CLOCK: (u32, u32) = (5, 11);
 /// Entries of the services' table at least, so that a reload finds room.
 const SERVICE_ENTRIES: u32 = 4096;
 
@@ -65,11 +67,11 @@ impl Probe {
                 nix::sys::resource::RLIM_INFINITY,
             );
         }
-        let mut ebpf = open(watch, room, true)?;
+        let mut ebpf = open(watch, room, kernel, true)?;
         let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
         if xdp && let Err(whole) = load_program(&mut ebpf, XDP_INGRESS) {
             // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
-            ebpf = open(watch, room, false)?;
+            ebpf = open(watch, room, kernel, false)?;
             if load_program(&mut ebpf, XDP_INGRESS).is_err() {
                 no_xdp = Some(format!("the kernel refuses the XDP program: {}", explain::text(&whole)));
             }
@@ -139,9 +141,15 @@ impl Probe {
 }
 
 /// The kernel object with its tables made, and no program loaded yet.
-pub fn open(watch: &Watch, room: u32, frags: bool) -> Result<Ebpf> {
+pub fn open(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool) -> Result<Ebpf> {
     let points = watch.interfaces.len() as u32;
-    let config = Config { points, services: room, test_clock: 0, xdp_frags: frags.into() };
+    let config = Config {
+        points,
+        services: room,
+        test_clock: 0,
+        xdp_frags: frags.into(),
+        coarse_clock: (kernel >= COARSE_CLOCK).into(),
+    };
     let object: Cow<'_, [u8]> = if frags { object::OBJECT.into() } else { object::without_frags().into() };
     let mut loader = EbpfLoader::new();
     loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);

@@ -47,7 +47,7 @@ const CLOSED: [&str; 2] = [names::CLOSED4, names::CLOSED6];
 pub const SETTINGS: Settings = Settings { idle: 30_000_000_000, time_wait: 60_000_000_000 };
 
 fn config() -> Config {
-    Config { points: 1, services: SERVICES, test_clock: 1, xdp_frags: 1 }
+    Config { points: 1, services: SERVICES, test_clock: 1, xdp_frags: 1, coarse_clock: 0 }
 }
 
 /// All that one side knows after a sequence.

@@ -17,6 +17,7 @@ use agent_ebpf::{
     layout::{Config, HealthCounts, ServiceKey, Totals, health_index, maps::capacity, totals_index},
     observe::Settings,
     pipeline::{self, Scratch, World},
+    quick::Plain,
     scoreboard::{Counts, Scoreboard},
     time::Nanos,
     wire::{Addr, Frame, Segment},
@@ -246,6 +247,10 @@ struct Tables {
 }
 
 impl World for Tables {
+    fn coarse_now(&self) -> Nanos {
+        self.now.get()
+    }
+
     fn now(&self) -> Nanos {
         self.now.get()
     }
@@ -327,6 +332,11 @@ impl World for Tables {
 
     fn scratch(&self) -> Option<*mut Scratch> {
         Some(self.scratch.get().cast())
+    }
+
+    fn plain(&self) -> Option<*mut Plain> {
+        // Whoever feeds frames asks what became of each.
+        None
     }
 
     fn submit<T: Pod>(&self, fill: impl FnOnce(*mut T)) -> bool {
