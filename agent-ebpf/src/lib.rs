@@ -5,7 +5,8 @@
 //!
 //! Reading order, the path of a packet: [`wire`] (bytes to meaning) → [`flow`] (whose is it) → [`observe`] (facts, and
 //! the next state; [`sequence`] judges, [`open`] and [`close`] are a connection's two ends) → [`anomaly`] (the table of
-//! what is worth telling) → [`pipeline`] (all of it in order) → [`record`] (bytes for the ring).
+//! what is worth telling) → [`pipeline`] (all of it in order; [`quick`] is the short way of what is healthy) →
+//! [`record`] (bytes for the ring).
 #![cfg_attr(not(test), no_std)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
