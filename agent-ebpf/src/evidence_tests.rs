@@ -39,6 +39,19 @@ fn sequence_alone() {
 }
 
 #[test]
+fn an_original_behind_its_repeat_is_overtaken_and_a_repeat_is_not() {
+    let mut talk = Talk::established();
+    talk.hear(MS, C, id(10, segment(1, 1, 100)));
+    // The second segment was made with 11 and overtaken by its repeat, which came in order.
+    talk.hear(300 * MS, C, id(12, segment(101, 1, 100)));
+    talk.hear(MS, C, id(13, segment(201, 1, 0)));
+    let late = talk.hear(MS, C, id(11, segment(101, 1, 100)));
+    assert_eq!((late.verdict, late.evidence), (Verdict::OutOfOrder, Evidence::IpId));
+    let again = talk.hear(300 * MS, C, id(14, segment(101, 1, 100)));
+    assert_eq!(again.verdict, Verdict::Retransmission);
+}
+
+#[test]
 fn acknowledgements_alone() {
     let acked = (MS, S, segment(1, 201, 0));
     judge((false, vec![acked, (MS, C, segment(101, 1, 100))], Verdict::Spurious, Evidence::Ack));

@@ -238,8 +238,10 @@ pub struct Flow {
     pub answered: u32,
     /// Client payload bytes since the server last answered.
     pub request_bytes: u32,
+    /// IPv4 identification of the segment that last moved each half on.
+    pub tail_id: [u16; 2],
     /// Explicit padding, always 0.
-    pub reserved: [u32; 4],
+    pub reserved: [u32; 3],
 }
 const _: () = assert!(size_of::<Flow>() == 256);
 const _: () = assert!(core::mem::offset_of!(Flow, half) == 64);
@@ -271,6 +273,8 @@ impl Flow {
     pub const PENDING: u16 = 1 << 8;
     /// The server sent payload.
     pub const ANSWERED: u16 = 1 << 9;
+    /// The SYN was answered with an acknowledgement of the connection before (RFC 5961, 4): it had arrived.
+    pub const CHALLENGED: u16 = 1 << 11;
     /// Something on the scoreboard changes even with a segment in order.
     pub const RESTLESS: u16 = 1 << 10;
 
@@ -356,7 +360,8 @@ pub struct Closed {
     pub at: Nanos,
     /// Where each half ended.
     pub next: [SeqNum; 2],
-    /// Initial sequence numbers, by which a late copy of an old SYN is known.
+    /// Initial sequence numbers, by which a late copy of an old SYN is known; of a SYN that had contended for the
+    /// five-tuple, where one had.
     pub isn: [SeqNum; 2],
     /// Which half holds TIME-WAIT, plus 1; 0 for none (reset), 3 for both (simultaneous close).
     pub holder: u32,
@@ -381,7 +386,11 @@ impl Closed {
         } else {
             flow.first_fin as u32
         };
-        Self { at: flow.closed_at, next: [a.next, b.next], isn: [a.isn, b.isn], holder, reserved: 0 }
+        // A SYN that contended for the five-tuple may come again: it is none that was not seen yet.
+        let contender = |high: bool| flow.has(Flow::CONTENDED) && flow.has(Flow::CONTENDER_HIGH) == high;
+        let low = if contender(false) { flow.contender } else { a.isn };
+        let high = if contender(true) { flow.contender } else { b.isn };
+        Self { at: flow.closed_at, next: [a.next, b.next], isn: [low, high], holder, reserved: 0 }
     }
 }
 

@@ -255,7 +255,7 @@ fn identify(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
         f.opened = Some(open::open(flow, s, at));
         f.gap_measured = flow.gap > 0;
     } else if takes_over(flow, s, at.dir) {
-        open::take_over(flow, s, at);
+        open::take_over(flow, s, at, f);
         f.opened = Some(Opened::Syn);
         f.gap_measured = flow.gap > 0;
     }
@@ -306,7 +306,10 @@ fn place(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at: &Sigh
         begin(me, peer, s);
         flow.path[dir].mss = s.options.mss;
         f.new = s.sequence_len();
-        f.verdict = if f.new > 0 { Verdict::InOrder } else { Verdict::None };
+        // A repeat of a SYN that had contended was judged already.
+        if f.new > 0 && matches!(f.verdict, Verdict::None) {
+            f.verdict = Verdict::InOrder;
+        }
     } else if s.sequence_len() > 0 || tells_of_more(me, s) {
         match score {
             Some(sc) => locate(me, peer, &mut sc.half[dir], s, at, f),
@@ -401,6 +404,9 @@ fn remember(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
     }
     if s.sequence_len() > 0 {
         me.note_sending(matches!(f.verdict, Verdict::InOrder | Verdict::Gap), at.now);
+        if f.new > 0 && s.end() == me.next {
+            flow.tail_id[at.dir & 1] = s.last_id();
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::{
     anomaly::reuse::{Holder, Outcome},
-    facts::{Facts, RetransKind, Verdict},
+    facts::{Evidence, Facts, RetransKind, Verdict},
     flow::{Closed, Flow},
     half::Half,
     observe::Sighting,
@@ -102,9 +102,10 @@ fn reuse(flow: &mut Flow, prior: &Closed, isn: SeqNum, at: &Sighting) {
     flow.prior_next = prior.next;
 }
 
-/// Makes the flow the new connection's that `takes_over` found; the old one's end was reported before.
+/// Makes the flow the new connection's that `takes_over` found; the old one's end was reported before. A SYN that had
+/// contended for the five-tuple, and comes again now that the old connection was reset, is judged as the repeat it is.
 #[inline(always)]
-pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting) {
+pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
     let (was_open, prior) = (!flow.closed(), Closed::of(flow));
     let confirmed = flow.bits & Flow::CONFIRMED;
     if s.flags.ack() {
@@ -122,9 +123,18 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting) {
         (half.isn, half.next, half.last_seen, half.ttl) = (isn, isn.plus(1), syn_at, was.ttl);
         half.bits = Half::SEEN | Half::SYN | was.bits & Half::OUT;
     } else {
+        let again = contender_dir(flow) == Some(at.dir & 1) && flow.contender == s.seq;
+        let (holder, outcome) = (flow.holder, flow.outcome);
         flow.wipe();
         open(flow, s, at);
-        if !was_open {
+        if again {
+            (flow.holder, flow.outcome) = (holder, outcome);
+            let came = matches!(outcome_of(flow), Some(Outcome::Challenged));
+            flow.bits |= if came { Flow::CHALLENGED } else { 0 };
+            f.verdict = if came { Verdict::Spurious } else { Verdict::Retransmission };
+            f.evidence = if came { Evidence::Ack } else { Evidence::Sequence };
+            f.kind = RetransKind::Syn;
+        } else if !was_open {
             reuse(flow, &prior, s.seq, at);
         }
     }
@@ -179,7 +189,11 @@ pub fn contends(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Fa
         return false;
     }
     if flow.phase == Phase::SynSent as u8 && !flow.has(Flow::CONTENDED) {
-        return answers_old(flow, s, dir, f);
+        let old = answers_old(flow, s, dir);
+        if old && dir != flow.client as usize && s.flags.plain() && s.payload == 0 {
+            flow.bits |= Flow::CHALLENGED;
+        }
+        return old;
     }
     if s.flags.syn() && !s.flags.ack() && !s.flags.rst() {
         return contend(flow, s, dir, now, f);
@@ -216,7 +230,8 @@ fn contend(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Facts) 
         return false;
     }
     if contender_dir(flow) == Some(dir) && flow.contender == s.seq {
-        f.verdict = Verdict::Retransmission;
+        let came = matches!(outcome_of(flow), Some(Outcome::Challenged));
+        f.verdict = if came { Verdict::Spurious } else { Verdict::Retransmission };
         f.kind = RetransKind::Syn;
         flow.syn_at = now;
         return true;
@@ -235,7 +250,7 @@ fn contend(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Facts) 
 
 /// While a SYN waits for its answer: what answers the connection before it, or the challenge that came of it.
 #[inline(always)]
-fn answers_old(flow: &Flow, s: &Segment, dir: usize, f: &Facts) -> bool {
+fn answers_old(flow: &Flow, s: &Segment, dir: usize) -> bool {
     let client = (flow.client & 1) as usize;
     let isn = flow.half[client].isn;
     if s.flags.syn() {
@@ -247,8 +262,8 @@ fn answers_old(flow: &Flow, s: &Segment, dir: usize, f: &Facts) -> bool {
         let answers = s.flags.ack() && s.ack == isn.plus(1);
         return !(s.flags.rst() || answers);
     }
-    // The client's RST to a challenge has the number the challenge asked for (RFC 9293, 3.10.7.3).
-    s.flags.rst() && f.holder.is_some() && s.seq != isn.plus(1) && s.seq != isn
+    // The client's RST to a challenge has the number the challenge asked for (RFC 9293, 3.10.7.3), and leaves its SYN be.
+    s.flags.rst() && s.seq != isn.plus(1) && s.seq != isn
 }
 
 /// Who held the TIME-WAIT this flow's SYN met.

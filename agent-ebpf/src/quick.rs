@@ -90,6 +90,7 @@ fn try_read<F: Frame>(frame: &F, point: u8, p: &mut Plain) -> Option<()> {
                 return None;
             }
             p.v6 = 1;
+            p.ip_id = 0;
             p.ttl = h.u8::<21>();
             let ports = segment(frame, 40, h.be16::<18>() as u32 + 40, p)?;
             let src = Addr([h.word::<22>(), h.word::<26>(), h.word::<30>(), h.word::<34>()]);
@@ -217,6 +218,7 @@ fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
         let me = &mut flow.half[dir];
         me.next = p.seq.plus(p.payload);
         me.note_sending(true, now);
+        flow.tail_id[dir] = p.ip_id.wrapping_add(p.segments.wrapping_sub(1) as u16);
         if let Some(us) = converse(flow, side, p.payload, now) {
             p.first_byte = us.saturating_add(1);
         }

@@ -2,8 +2,9 @@
 
 use crate::{
     anomaly::{Cause, Holder, Outcome},
-    facts::Facts,
+    facts::{Evidence, Facts, Verdict},
     flow::Closed,
+    phase::Phase,
     seq::SeqNum,
     talk::{C, MS, S, Talk, rst, segment, syn, syn_ack},
     time::Nanos,
@@ -69,6 +70,47 @@ fn it_is_decided_once() {
         let later = talk.hear(MS, S, syn_ack(7_000, NEW + 1));
         assert!(!later.decided && later.outcome == Some(*outcome), "{outcome:?}");
     }
+}
+
+#[test]
+fn a_syn_that_was_challenged_had_come_and_is_repeated_without_need() {
+    for known in [true, false] {
+        let mut talk = if known { before(Holder::Receiver) } else { Talk::new() };
+        talk.hear(600 * MS, C, syn(NEW));
+        let (dir, challenge) = answer(Outcome::Challenged);
+        talk.hear(MS, dir, challenge);
+        talk.hear(MS, C, Segment { flags: Flags(Flags::RST), ..segment(500, 0, 0) });
+        assert!(talk.ended.is_empty(), "the challenge is reset, the SYN waits on");
+        let again = talk.hear(10 * MS, C, syn(NEW));
+        assert_eq!((again.verdict, again.evidence), (Verdict::Spurious, Evidence::Ack), "{known}");
+        talk.hear(MS, S, syn_ack(7_000, NEW + 1));
+        talk.hear(MS, C, segment(NEW + 1, 7_001, 0));
+        assert_eq!(talk.flow.phase(), Phase::Established);
+    }
+}
+
+#[test]
+fn a_syn_that_contended_and_comes_again_is_no_second_reuse() {
+    let mut talk = Talk::established();
+    talk.hear(MS, C, segment(1, 1, 499));
+    talk.hear(MS, S, segment(1, 500, 899));
+    assert_eq!(talk.hear(600 * MS, C, syn(NEW)).holder, Some(Holder::Open));
+    let (dir, challenge) = answer(Outcome::Challenged);
+    assert!(talk.hear(MS, dir, challenge).decided);
+    // The client's RST to the challenge ends the old connection.
+    talk.hear(MS, C, Segment { flags: Flags(Flags::RST), ..segment(500, 0, 0) });
+    assert_eq!(talk.ended, [Close::ResetClient]);
+    let forgotten = Closed::of(&talk.flow);
+    let again = talk.hear(10 * MS, C, syn(NEW));
+    assert_eq!((again.verdict, again.evidence), (Verdict::Spurious, Evidence::Ack));
+    let accepted = talk.hear(MS, S, syn_ack(7_000, NEW + 1));
+    assert!(!accepted.decided && !again.gap_measured, "it was counted with the challenge");
+    // The same where the flow has been let go in between.
+    let mut talk = Talk { prior: Some(forgotten), ..Talk::new() };
+    assert_eq!(talk.hear(MS, C, syn(NEW)).holder, None);
+    let mut talk = Talk { prior: Some(forgotten), ..Talk::new() };
+    talk.now = Nanos(forgotten.at.0 + 1_000_000);
+    assert_eq!(talk.hear(MS, C, syn(NEW + 7)).holder, Some(Holder::Nobody), "another one is a reuse");
 }
 
 #[test]

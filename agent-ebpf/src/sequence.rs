@@ -37,6 +37,10 @@ struct Context<'a> {
     paths: [&'a Path; 2],
     /// Where the packet's IPv4 identification stands, where it has one.
     order: Option<IdOrder>,
+    /// That of the segment that last moved the half on.
+    tail_id: u16,
+    /// The segment is a SYN that was answered already, with an acknowledgement of the connection before (RFC 5961, 4).
+    challenged: bool,
     /// Now.
     now: Nanos,
 }
@@ -122,6 +126,8 @@ pub fn decide(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting
         peer: &flow.half[1 - dir],
         paths: [&flow.path[dir], &flow.path[1 - dir]],
         order: f.order,
+        tail_id: flow.tail_id[dir],
+        challenged: s.flags.syn() && flow.has(Flow::CHALLENGED),
         now: at.now,
     };
     if score.filled == 0 {
@@ -158,6 +164,8 @@ pub fn explain(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sightin
             peer: &flow.half[1 - dir],
             paths: [&flow.path[dir], &flow.path[1 - dir]],
             order: None,
+            tail_id: 0,
+            challenged: false,
             now: at.now,
         };
         f.kind = kind(score, s, &c);
@@ -246,6 +254,13 @@ fn repeated(score: &mut HalfScore, s: &Segment, f: &Facts, c: &Context) -> (Verd
     if let Some(evidence) = overtaken_by_its_repeat(score, s, known_end, c) {
         return (Verdict::OutOfOrder, evidence);
     }
+    if matches!(c.id_order(), Some(IdOrder::Earlier))
+        && s.end() == c.me.next
+        && (s.last_id().wrapping_sub(c.tail_id) as i16) < 0
+    {
+        // Made before the copy that this point has: that one had been sent again, and overtook this.
+        return (Verdict::OutOfOrder, Evidence::IpId);
+    }
     let silence = c.now.stamp().since(c.me.last_data);
     let recovering = c.recovering(score);
     let timestamps = s.options.timestamps && c.me.has(Half::TIMESTAMPS);
@@ -291,7 +306,7 @@ fn repeated(score: &mut HalfScore, s: &Segment, f: &Facts, c: &Context) -> (Verd
         // From before this point joined, or in a hole that was dropped.
         return (Verdict::Unknown, Evidence::None);
     }
-    if c.acked(known_end) {
+    if c.challenged || c.acked(known_end) {
         return (Verdict::Spurious, Evidence::Ack);
     }
     if score.is_sacked(s.seq, known_end) {

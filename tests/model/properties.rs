@@ -99,8 +99,11 @@ fn right(truth: Truth) -> &'static [Verdict] {
         Truth::Onward { gap: true } => &[Verdict::Gap],
         Truth::Overtaken => &[Verdict::OutOfOrder],
         Truth::OvertakenByRepeat => &[Verdict::OutOfOrder],
-        // One of the two was sent again, and this is the one that shows it.
-        Truth::OvertakenByHiddenRepeat => &[Verdict::Unknown, Verdict::Retransmission, Verdict::Spurious],
+        // Known for the first copy by the order of sending if it is the last segment; else one of the two was sent again,
+        // and this is the one that shows it.
+        Truth::OvertakenByHiddenRepeat => {
+            &[Verdict::OutOfOrder, Verdict::Unknown, Verdict::Retransmission, Verdict::Spurious]
+        }
         Truth::Tells => &[Verdict::Gap],
         Truth::Fills => &[Verdict::LateFill],
         Truth::Repeats => &[Verdict::Retransmission],
@@ -128,9 +131,8 @@ fn sound(truth: Truth) -> &'static [Verdict] {
         Truth::Needless => &[Spurious, Unknown],
         Truth::NeedlessBySack => &[Retransmission, Spurious, Unknown],
         Truth::OvertakenByRepeat => &[OutOfOrder, Retransmission, Spurious, Duplicate, Unknown],
-        Truth::Copy | Truth::OldCopy | Truth::OvertakenByHiddenRepeat => {
-            &[Retransmission, Spurious, Duplicate, Unknown]
-        }
+        Truth::Copy | Truth::OldCopy => &[Retransmission, Spurious, Duplicate, Unknown],
+        Truth::OvertakenByHiddenRepeat => &[OutOfOrder, Retransmission, Spurious, Duplicate, Unknown],
         certain => right(certain),
     }
 }

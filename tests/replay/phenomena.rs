@@ -262,7 +262,7 @@ const CASES: &[Case] = &[
         script: "+1s   C S  seq=100000                   # reused_ports holder=open
                  +1ms  S .  ack=101                      # outcome=challenged
                  +1ms  C R  seq=101                      # rst cause=time_wait
-                 +10ms C S  seq=100000                   # retransmission syn_retransmission
+                 +10ms C S  seq=100000                   # retransmission spurious_retransmission syn_retransmission
                  +1ms  S S. seq=200000 ack=100001
                  +1ms  C .  seq=100001 ack=200001",
         flows: &["close=none", "reused=true reused_gap=null reused_idle=1.0 prev_close=none syn=2 syn_retransmissions=[1,0]"],

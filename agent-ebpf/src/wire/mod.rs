@@ -221,6 +221,12 @@ impl Segment {
         self.payload + self.flags.syn() as u32 + self.flags.fin() as u32
     }
 
+    /// IPv4 identification of the last of the segments.
+    #[inline(always)]
+    pub fn last_id(&self) -> u16 {
+        self.ip_id.wrapping_add(self.segments.wrapping_sub(1) as u16)
+    }
+
     /// The sequence number after the segment.
     #[inline(always)]
     pub fn end(&self) -> SeqNum {

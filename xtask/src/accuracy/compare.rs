@@ -4,6 +4,10 @@
 //! out: nothing can be judged there. Where a reference marks segments that are hidden from any observer at that place
 //! (sent again, but the first copy never came by), two more classes count without them.
 
+use std::collections::HashSet;
+
+use serde_json::Value;
+
 use super::{
     flows::{self, Flows},
     label::{CLASSES, Labels, NOT_ADVANCING, NOT_ADVANCING_PARTS, VISIBLE},
@@ -124,6 +128,8 @@ pub fn compare(reference: &Lines, candidate: &Lines) -> Comparison {
         .packets
         .keys()
         .filter(|frame| !reference.packets.contains_key(frame) && !reference.meta.sparse);
+    let hiding: HashSet<u64> =
+        reference.packets.values().filter(|packet| packet.hidden).map(|packet| packet.flow).collect();
     Comparison {
         judged: judged.len() as u64,
         same_labels: (judged.len() - disagreements.len()) as u64,
@@ -131,7 +137,11 @@ pub fn compare(reference: &Lines, candidate: &Lines) -> Comparison {
         extra: extra.count() as u64,
         misread: misread.count() as u64,
         classes,
-        flows: flows::compare(&reference.flows, &candidate.flows),
+        flows: flows::compare(&reference.flows, &candidate.flows, |flow| {
+            let first = flow.get("first_frame").and_then(Value::as_u64);
+            let packet = first.and_then(|frame| reference.packets.get(&frame));
+            packet.is_some_and(|packet| hiding.contains(&packet.flow))
+        }),
         disagreements,
     }
 }

@@ -85,7 +85,7 @@ const COUNTS: [Measure<u64>; 3] = [("right", |c| c.right), ("added", |c| c.added
 type Whole = (&'static str, fn(&Sum) -> [u64; 2]);
 
 /// What is counted in whole packets, flows or RSTs: all there are, and those that are right.
-pub const WHOLES: [Whole; 13] = [
+pub const WHOLES: [Whole; 14] = [
     ("packets/same_labels", |sum| sum.packets),
     ("packets/missing", |sum| [sum.packets[0] + sum.missing, sum.missing]),
     ("packets/extra", |sum| [sum.packets[0] + sum.extra, sum.extra]),
@@ -93,6 +93,7 @@ pub const WHOLES: [Whole; 13] = [
     ("packets/false_positives_in_clean_captures", |sum| sum.clean),
     ("packets/unknown", |sum| sum.unknown),
     ("flows/exact", |sum| [sum.flows.reference, sum.flows.exact]),
+    ("flows/exact (visible)", |sum| [sum.flows.visible[1], sum.flows.visible[0]]),
     ("flows/headline_counters_exact", |sum| [sum.flows.reference, sum.flows.core]),
     ("flows/handshake_rtt", |sum| [sum.flows.handshake_rtt[1], sum.flows.handshake_rtt[0]]),
     ("flows/reused_gap", |sum| [sum.flows.reused_gap[1], sum.flows.reused_gap[0]]),

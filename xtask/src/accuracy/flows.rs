@@ -40,6 +40,8 @@ pub struct Flows {
     pub reference: u64,
     /// Those of which every field that both have is the same.
     pub exact: u64,
+    /// Of those without a segment that is hidden from any observer here: of which every field is the same, and all.
+    pub visible: [u64; 2],
     /// Those of which the headline counters are the same.
     pub core: u64,
     /// Handshake round trips that are the same, and all there are.
@@ -54,6 +56,9 @@ impl Flows {
         self.reference += more.reference;
         self.exact += more.exact;
         self.core += more.core;
+        for (sum, value) in self.visible.iter_mut().zip(more.visible) {
+            *sum += value;
+        }
         for (sum, value) in self.handshake_rtt.iter_mut().zip(more.handshake_rtt) {
             *sum += value;
         }
@@ -63,8 +68,8 @@ impl Flows {
     }
 }
 
-/// Compares them.
-pub fn compare(reference: &[Flow], candidate: &[Flow]) -> Flows {
+/// Compares them; `hides` tells of a flow of the reference whether it has a segment that is hidden here.
+pub fn compare(reference: &[Flow], candidate: &[Flow], hides: impl Fn(&Flow) -> bool) -> Flows {
     let is_set = |flow: &Flow, key: &str| {
         !matches!(flow.get(key), None | Some(Value::Bool(false) | Value::Null))
             && flow.get(key) != Some(&Value::from(0))
@@ -75,12 +80,16 @@ pub fn compare(reference: &[Flow], candidate: &[Flow]) -> Flows {
         .collect();
     let mut found = Flows { reference: judged.len() as u64, ..Flows::default() };
     for (reference, candidate) in matched(&judged, candidate) {
+        let visible = u64::from(!hides(reference));
+        found.visible[1] += visible;
         let Some(candidate) = candidate else { continue };
         let differ = |key: &&str| {
             let (Some(theirs), Some(ours)) = (reference.get(*key), candidate.get(*key)) else { return false };
             *theirs != oriented(ours, candidate, reference)
         };
-        found.exact += u64::from(!FIELDS.iter().any(differ));
+        let exact = u64::from(!FIELDS.iter().any(differ));
+        found.exact += exact;
+        found.visible[0] += visible * exact;
         found.core += u64::from(!CORE.iter().any(differ));
         note_time(&mut found.handshake_rtt, reference, candidate, "handshake_rtt");
         note_time(&mut found.reused_gap, reference, candidate, "reused_gap");

@@ -51,6 +51,8 @@ pub struct Packet {
     pub dst: Option<String>,
     /// Receiver's port.
     pub dport: Option<u16>,
+    /// Number of its flow.
+    pub flow: u64,
     /// TCP sequence number as on the wire.
     pub seq: Option<u32>,
     /// Payload in bytes; none for a fragment.

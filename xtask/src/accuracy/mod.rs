@@ -14,7 +14,8 @@
 //!   that repeats was sent again. At the receiver a segment may fill a hole because it was overtaken, or because its
 //!   first copy was lost on the way: telling these two apart is what differs between tools.
 //! - `(visible)` leaves out segments that were sent again and still came in order, because the first copy was lost before
-//!   this place; nobody can see those in sequence numbers. Only captures that have such segments count there.
+//!   this place; nobody can see those in sequence numbers. Only captures that have such segments count there, and of
+//!   the flows only those without one: the counts of the others cannot be right.
 //! - `retransmission_or_out_of_order` joins the names for a segment that does not advance: where it is better than its
 //!   parts, a tool found the segment and misnamed it.
 //! - Against `public`, the reference is tshark itself. Where that is wrong (see the rule of 3 ms in `oracle/`), following

@@ -177,7 +177,11 @@ impl Account {
         self.unanswered = self.unanswered.max(f.unanswered);
         let peer = &mut self.half[1 - half];
         peer.spurious_retransmissions += peer.repeats.answered(s, f.dsack);
-        self.half[half].count(s, f.verdict, labels);
+        let me = &mut self.half[half];
+        if f.verdict == Verdict::OutOfOrder && f.new == 0 {
+            me.spurious_retransmissions += me.repeats.overtook(s);
+        }
+        me.count(s, f.verdict, labels);
         if s.flags.fin() || s.flags.rst() {
             self.closed_at = Some(packet.at);
             self.closer.get_or_insert((half, s.flags.rst()));

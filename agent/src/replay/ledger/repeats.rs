@@ -39,8 +39,12 @@ impl Repeats {
         }
         let before = self.kept.len();
         let [left, right] = s.options.sack[0];
+        // Each report is of one arrival: of as many bytes as it names, whichever of their repeats that was.
+        let mut reported = if dsack { right.distance(left) } else { 0 };
         self.kept.retain_mut(|repeat| {
-            if dsack && repeat.start.at_or_after(left) && right.at_or_after(repeat.end) {
+            let length = repeat.end.distance(repeat.start);
+            if length <= reported && repeat.start.at_or_after(left) && right.at_or_after(repeat.end) {
+                reported -= length;
                 return false;
             }
             if s.options.timestamps && s.ack.at_or_after(repeat.end) {
@@ -49,6 +53,14 @@ impl Repeats {
             }
             true
         });
+        (before - self.kept.len()) as u64
+    }
+
+    /// How many of them a segment of the same side shows to have been needless: one with bytes that were had already,
+    /// sent before and overtaken, is the first copy of what was sent again.
+    pub(super) fn overtook(&mut self, s: &Segment) -> u64 {
+        let before = self.kept.len();
+        self.kept.retain(|repeat| !(repeat.start.at_or_after(s.seq) && s.end().at_or_after(repeat.end)));
         (before - self.kept.len()) as u64
     }
 }
@@ -82,6 +94,15 @@ mod tests {
     }
 
     #[test]
+    fn a_first_copy_that_comes_late_was_repeated_for_nothing() {
+        let mut repeats = Repeats::default();
+        repeats.note(&segment(100, 50, 1, None));
+        assert_eq!(repeats.overtook(&segment(150, 50, 1, None)), 0, "of other bytes");
+        assert_eq!(repeats.overtook(&segment(100, 50, 1, None)), 1);
+        assert_eq!(repeats.overtook(&segment(100, 50, 1, None)), 0);
+    }
+
+    #[test]
     fn a_d_sack_counts_whenever_it_comes_and_needs_no_times() {
         let mut repeats = Repeats::default();
         for seq in 0..20 {
@@ -95,5 +116,10 @@ mod tests {
         assert_eq!(repeats.answered(&report, true), 0);
         report.options.sack[0] = [SeqNum(0), SeqNum(100)];
         assert_eq!(repeats.answered(&report, true), 0, "too long ago");
+        for _ in 0..2 {
+            repeats.note(&segment(1_900, 100, 1, None));
+        }
+        report.options.sack[0] = [SeqNum(1_900), SeqNum(2_000)];
+        assert_eq!(repeats.answered(&report, true), 1, "one of the two came twice");
     }
 }
