@@ -101,7 +101,8 @@ pub fn before(flow: &Flow, s: &Segment, dir: usize, scored: bool) -> Before {
 /// Whether something about the segment belongs on the scoreboard.
 #[inline(always)]
 fn wants_score(flow: &Flow, s: &Segment, dir: usize) -> bool {
-    if flow.has(Flow::SCORED) {
+    // One byte may be a probe's, of which the scoreboard keeps account.
+    if flow.has(Flow::RESTLESS) || (flow.has(Flow::SCORED) && s.payload == 1) {
         return true;
     }
     let (me, peer) = (&flow.half[dir & 1], &flow.half[1 - (dir & 1)]);
