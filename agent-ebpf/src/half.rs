@@ -125,6 +125,15 @@ impl Half {
         self.has(Self::TIMED) && ack.at_or_after(self.timed_end)
     }
 
+    /// Takes the time of a packet, which may be a little before that of the one before: another processor's, or a coarser
+    /// clock's.
+    #[inline(always)]
+    pub fn note_seen(&mut self, now: Nanos) {
+        if now > self.last_seen {
+            self.last_seen = now;
+        }
+    }
+
     /// Takes the clock of the half's segments.
     #[inline(always)]
     pub fn note_timestamp(&mut self, ts_val: u32) {

@@ -210,7 +210,7 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     }
     let (flow, f) = (settled(flow), settled(f));
     let me = &mut flow.half[at.dir & 1];
-    me.last_seen = at.now;
+    me.note_seen(at.now);
     if !f.foreign {
         me.ttl = s.ttl;
     }
@@ -232,7 +232,7 @@ pub fn count_only(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
     me.segments += s.segments as u64;
     me.bytes += s.payload as u64;
     me.next = me.next.later(s.end());
-    me.last_seen = at.now;
+    me.note_seen(at.now);
 }
 
 /// The same place, of whose contents the compiler forgets what it knew.

@@ -195,9 +195,7 @@ fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
     me.bytes += p.payload as u64;
     me.window = p.window;
     me.ttl = p.ttl;
-    if now > me.last_seen {
-        me.last_seen = now;
-    }
+    me.note_seen(now);
     if p.timestamps != 0 {
         me.note_timestamp(p.ts_val);
     }

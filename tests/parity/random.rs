@@ -282,7 +282,9 @@ pub fn sequence(seed: u64) -> Vec<Packet> {
             _ => (0, 0),
         };
         let bytes = spoil(rng, &mut frame).unwrap_or_else(|| frame.build());
-        packets.push(Packet { at, hook, gso, bytes });
+        // Now and then a little before the one before, as another processor or a coarser clock would have it.
+        let late = if rng.u8(..20) == 0 { pick(rng, &[1, 700, 4_000_000]) } else { 0 };
+        packets.push(Packet { at: at.saturating_sub(late), hook, gso, bytes });
         at += pick(
             rng,
             &[
