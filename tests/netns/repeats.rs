@@ -1,7 +1,9 @@
 //! One segment is lost, on this side of the points or beyond them: who calls it what, and why it was sent again.
 
+use std::time::Duration;
+
 use harness::impair::rules::{self, Random};
-use harness::impair::{Action, Direction, Packet, Rule};
+use harness::impair::{Action, Direction, Impair, Packet, Rule};
 use harness::tcp::{self, Serve, Server};
 use harness::topology::Version;
 use harness::truth::{Capture, Counters, Nft};
@@ -78,10 +80,59 @@ fn a_loss_between_the_points_is_a_retransmission_before_it_and_a_late_fill_behin
     counted.complete();
 }
 
+/// Plays a scene until the client's kernel does what the scene is about: so many probes, timeouts and segments sent again,
+/// none of them late. On a machine that stands still for a second its timers fire otherwise, and what the points see is
+/// another story.
+#[track_caller]
+fn until_the_kernel_does(
+    what: [i64; 3],
+    seen_by: fn(&Gateway) -> &Impair,
+    scene: impl Fn() -> (Gateway, Counted),
+) -> (Gateway, Counted) {
+    let mut seen = Vec::new();
+    for _ in 0..6 {
+        let (world, counted) = scene();
+        let kernel = Counters::of(&world.client);
+        let kernel =
+            ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
+        let log = seen_by(&world).log();
+        let sent: Vec<_> = log.arrived(ToServer).filter(|(a, _)| a.data > 0).map(|(a, _)| a.at).collect();
+        let pause = sent.windows(2).map(|two| two[1] - two[0]).max().unwrap_or_default();
+        if kernel == what && pause < PUNCTUAL {
+            return (world, counted);
+        }
+        seen.push((kernel, pause));
+    }
+    panic!(
+        "probes, timeouts, segments sent again by the client's kernel, and its longest pause, each time: {seen:?}"
+    );
+}
+
+/// A probe after a longer pause passes for a timeout: after 1 s nobody could tell.
+const PUNCTUAL: Duration = Duration::from_millis(900);
+
 /// The kernel sends the last segment again as a probe (RFC 8985, 7), and that one's SACK tells it of the one before.
 #[test]
 fn a_lost_tail_is_probed_for() {
-    let counted = the_kernel_probes();
+    let (_, counted) = until_the_kernel_does([1, 0, 2], Gateway::server_box, || {
+        let rule = late_answers(Rule::from(|packet: &Packet| {
+            let tail = packet.direction == ToServer && matches!(packet.data, 9 | 10);
+            if tail { vec![Action::Drop] } else { Vec::new() }
+        }));
+        let world = Gateway::plan().server_side(rule).patient().build();
+        // Patient but for the probe: no timeout comes before it.
+        world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
+        let counted = {
+            let watch = Watch::start(&world);
+            let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
+            let mut conn = tcp::connect(&world.client, server.address());
+            // The end comes later, or it would be the tail.
+            tcp::echo(&mut conn, TEN);
+            drop(conn);
+            watch.at_the_end()
+        };
+        (world, counted)
+    });
     for point in POINTS {
         counted.only(point, "client", &[("retransmitted_segments", 2)]);
         assert_eq!(kind(&counted, point, "retransmitted_segments", "probe"), 1);
@@ -90,55 +141,26 @@ fn a_lost_tail_is_probed_for() {
     counted.complete();
 }
 
-/// Loses the tail until the client's kernel does what this is about. When the machine stands still for seconds its timer
-/// is faster than the answer to the probe, which has passed the points by then.
-#[track_caller]
-fn the_kernel_probes() -> Counted {
-    let mut seen = Vec::new();
-    for _ in 0..5 {
-        let rule = late_answers(Rule::from(|packet: &Packet| {
-            let tail = packet.direction == ToServer && matches!(packet.data, 9 | 10);
-            if tail { vec![Action::Drop] } else { Vec::new() }
-        }));
-        let world = Gateway::plan().server_side(rule).patient().build();
-        // Patient but for the probe: no timeout comes before it.
-        world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
-        let watch = Watch::start(&world);
-        let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
-        let mut conn = tcp::connect(&world.client, server.address());
-        // The end comes later, or it would be the tail.
-        tcp::echo(&mut conn, TEN);
-        drop(conn);
-        let counted = watch.at_the_end();
-        let kernel = Counters::of(&world.client);
-        let kernel =
-            ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
-        if kernel == [1, 0, 2] {
-            return counted;
-        }
-        seen.push(kernel);
-    }
-    panic!("probes, timeouts, segments sent again by the client's kernel, each time: {seen:?}");
-}
-
 #[test]
 fn after_a_timeout_all_that_was_lost_is_sent_again_for_it() {
-    let rule = late_answers(Rule::from(|packet: &Packet| {
-        let lost = packet.direction == ToServer && (3..=10).contains(&packet.data);
-        if lost { vec![Action::Drop] } else { Vec::new() }
-    }));
-    let world = Gateway::plan().server_side(rule).build();
-    // No probe: nothing is heard until the timeout (RFC 6298).
-    world.client.sysctl("net/ipv4/tcp_early_retrans", 0);
-    let watch = Watch::start(&world);
-    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
-    let mut conn = tcp::connect(&world.client, server.address());
-    tcp::echo(&mut conn, TEN);
-    drop(conn);
-    let counted = watch.at_the_end();
-    let kernel = Counters::of(&world.client);
-    let kernel = ["TcpExtTCPLossProbes", "TcpExtTCPTimeouts", "TcpRetransSegs"].map(|name| kernel.get(name));
-    assert_eq!(kernel, [0, 1, 8], "probes, timeouts, segments sent again by the client's kernel");
+    let (_, counted) = until_the_kernel_does([0, 1, 8], Gateway::server_box, || {
+        let rule = late_answers(Rule::from(|packet: &Packet| {
+            let lost = packet.direction == ToServer && (3..=10).contains(&packet.data);
+            if lost { vec![Action::Drop] } else { Vec::new() }
+        }));
+        let world = Gateway::plan().server_side(rule).build();
+        // No probe: nothing is heard until the timeout (RFC 6298).
+        world.client.sysctl("net/ipv4/tcp_early_retrans", 0);
+        let counted = {
+            let watch = Watch::start(&world);
+            let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
+            let mut conn = tcp::connect(&world.client, server.address());
+            tcp::echo(&mut conn, TEN);
+            drop(conn);
+            watch.at_the_end()
+        };
+        (world, counted)
+    });
     for point in POINTS {
         counted.only(point, "client", &[("retransmitted_segments", 8)]);
         assert_eq!(kind(&counted, point, "retransmitted_segments", "timeout"), 8);
@@ -149,23 +171,27 @@ fn after_a_timeout_all_that_was_lost_is_sent_again_for_it() {
 /// All is delivered and acknowledged, but the acknowledgments do not reach the sender: they pass the points and are lost.
 #[test]
 fn what_was_acknowledged_already_is_sent_again_without_need() {
-    let mut sent = 0;
-    let rule = Rule::from(move |packet: &Packet| {
-        sent = sent.max(packet.data);
-        let deaf = packet.direction == ToClient && (1..=10).contains(&sent);
-        if deaf { vec![Action::Drop] } else { Vec::new() }
+    let (world, counted) = until_the_kernel_does([1, 0, 1], Gateway::client_box, || {
+        let mut sent = 0;
+        let rule = Rule::from(move |packet: &Packet| {
+            sent = sent.max(packet.data);
+            let deaf = packet.direction == ToClient && (1..=10).contains(&sent);
+            if deaf { vec![Action::Drop] } else { Vec::new() }
+        });
+        let world = Gateway::plan().client_side(rule).patient().build();
+        // Patient but for the probe: no timeout comes before it.
+        world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
+        let counted = {
+            let watch = Watch::start(&world);
+            let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Sink);
+            let mut conn = tcp::connect(&world.client, server.address());
+            conn.send(TEN);
+            eventually(tcp::DEADLINE, "all to be acknowledged", || conn.info().unacked == 0);
+            drop(conn);
+            watch.at_the_end()
+        };
+        (world, counted)
     });
-    let world = Gateway::plan().client_side(rule).patient().build();
-    // Patient but for the probe: no timeout comes before it.
-    world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
-    let watch = Watch::start(&world);
-    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Sink);
-    let mut conn = tcp::connect(&world.client, server.address());
-    conn.send(TEN);
-    eventually(tcp::DEADLINE, "all to be acknowledged", || conn.info().unacked == 0);
-    drop(conn);
-    let counted = watch.at_the_end();
-    assert_eq!(sent_again_by_the_client(&world), 1);
     let log = world.client_box().log();
     let server = reports(&log, Place::ClientSide);
     assert_eq!(server[1], ("duplicate_sacks", 1), "the server got it twice and says so");
