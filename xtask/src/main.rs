@@ -3,6 +3,7 @@
 //! [`VERBS`] is the list; help and dispatch follow from it. One more verb is one file and one row.
 
 mod accuracy;
+mod bench;
 mod build;
 mod cargo;
 mod ci;
@@ -57,6 +58,12 @@ const VERBS: &[Verb] = &[
         args: "[--data DIR] [--senders] [--show N] [--json]",
         about: "judge replay and tshark against captures whose truth is known",
         run: accuracy::verb,
+    },
+    Verb {
+        name: "bench",
+        args: "[packet] [--json]",
+        about: "measure what a packet costs, beside yardsticks in the same run (needs root)",
+        run: bench::verb,
     },
     Verb {
         name: "tidy",
@@ -155,6 +162,7 @@ mod tests {
         assert!(usage_error(&[]).contains("no verb"));
         assert!(usage_error(&["bulid"]).contains("bulid"));
         assert!(usage_error(&["build", "--fast"]).contains("--fast"));
+        assert!(usage_error(&["bench", "pakcet"]).contains("pakcet"));
         assert!(usage_error(&["tidy", "now"]).contains("now"));
         assert!(usage_error(&["setup", "--all"]).contains("--all"));
         assert!(usage_error(&["ci", "x"]).contains("ci"));

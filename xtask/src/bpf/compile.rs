@@ -22,17 +22,31 @@ use crate::sh;
 /// compile `core` and the kernel programs again, at half a minute a time. Cargo's lock keeps parallel builds apart.
 const TARGET_DIR: &str = "target/bpf";
 
-/// Builds the object and says where it is. `log` adds the programs' own log lines.
-pub fn compile(root: &Path, log: bool) -> Result<PathBuf> {
+/// A kernel object: a binary of `agent-ebpf`, and the features it takes.
+#[derive(Clone, Copy, Debug)]
+pub struct Object {
+    binary: &'static str,
+    features: &'static str,
+}
+
+/// The agent's programs.
+pub const PROBE: Object = Object { binary: "probe", features: "probe" };
+/// The same with their own log lines.
+pub const PROBE_LOG: Object = Object { binary: "probe", features: "probe,probe-log" };
+/// The benchmark's yardsticks.
+pub const BENCH: Object = Object { binary: "bench", features: "bench" };
+
+/// Builds the object and says where it is.
+pub fn compile(root: &Path, what: Object) -> Result<PathBuf> {
     let toolchain = toolchain::find()?;
     let linker = linker::find(root, toolchain.version.llvm)?;
     let target_dir = root.join(TARGET_DIR);
-    let mut cmd = cargo(root, &toolchain, &linker, if log { "probe,probe-log" } else { "probe" });
+    let mut cmd = cargo(root, &toolchain, &linker, what);
     sh::run(cmd.arg("--target-dir").arg(&target_dir)).with_context(|| {
         let Toolchain { version, origin, .. } = &toolchain;
         format!("kernel programs, by rustc {} ({origin}) and {}", version.release, linker.display())
     })?;
-    let object = target_dir.join(TARGET).join("bpf/probe");
+    let object = target_dir.join(TARGET).join("bpf").join(what.binary);
     let bytes = fs::read(&object).with_context(|| format!("no object at {}", object.display()))?;
     let panics = symbols::reachable_panics(&bytes);
     if !panics.is_empty() {
@@ -45,7 +59,7 @@ pub fn compile(root: &Path, log: bool) -> Result<PathBuf> {
     Ok(object)
 }
 
-fn cargo(root: &Path, toolchain: &Toolchain, linker: &Path, features: &str) -> Command {
+fn cargo(root: &Path, toolchain: &Toolchain, linker: &Path, what: Object) -> Command {
     let mut cmd = Command::new(&toolchain.cargo);
     clean(&mut cmd)
         .current_dir(root)
@@ -55,7 +69,7 @@ fn cargo(root: &Path, toolchain: &Toolchain, linker: &Path, features: &str) -> C
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags(root, toolchain, linker))
         .args(["build", "--locked", "--quiet"])
-        .args(["--package", "agent-ebpf", "--bin", "probe", "--features", features])
+        .args(["--package", "agent-ebpf", "--bin", what.binary, "--features", what.features])
         .args(["--profile", "bpf", "--target", TARGET]);
     if toolchain.core == Core::FromSource {
         cmd.arg("-Zbuild-std=core");
@@ -109,7 +123,7 @@ mod tests {
 
     #[test]
     fn core_is_built_only_where_none_is_installed() {
-        let line = |core| sh::show(&cargo(Path::new("/w"), &toolchain(core), Path::new("/l"), "probe"));
+        let line = |core| sh::show(&cargo(Path::new("/w"), &toolchain(core), Path::new("/l"), PROBE));
         assert!(line(Core::FromSource).contains("-Zbuild-std=core"));
         assert!(!line(Core::Prebuilt).contains("build-std"));
     }

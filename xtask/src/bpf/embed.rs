@@ -7,7 +7,10 @@ use std::{
 
 use anyhow::{Context as _, Result};
 
-use super::{compile::compile, linker};
+use super::{
+    compile::{PROBE, PROBE_LOG, compile},
+    linker,
+};
 
 /// The object's name in `$OUT_DIR`, where the agent includes it from.
 pub const OBJECT: &str = "fivetuple.bpf.o";
@@ -26,7 +29,8 @@ pub fn embed(root: &Path) -> Result<()> {
             println!("cargo::rerun-if-changed={}", Path::new(&ready).display());
             PathBuf::from(ready)
         }
-        None => compile(root, env::var_os("CARGO_FEATURE_PROBE_LOG").is_some())?,
+        None if env::var_os("CARGO_FEATURE_PROBE_LOG").is_some() => compile(root, PROBE_LOG)?,
+        None => compile(root, PROBE)?,
     };
     let out = env::var_os("OUT_DIR").context("OUT_DIR is not set: this runs from a build script only")?;
     let copy = Path::new(&out).join(OBJECT);
