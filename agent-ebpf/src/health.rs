@@ -62,6 +62,7 @@ health! {
     Hairpin = "hairpin", Short: "segment seen a second time on its way back out of the same interface: counted, not judged",
     FlowTableFull = "flow_table_full", Short: "connection not followed, the flow table is full: raise tables.flows",
     HalfOpenFull = "half_open_full", Short: "connection not followed, the half-open table is full: a SYN flood, or raise tables.half_open",
+    ClosedFull = "closed_full", Short: "closed connection not remembered, so that a reuse of its five-tuple goes unnoticed: raise tables.closed",
     ScoreboardFull = "scoreboard_full", Short: "segment counted but not judged, no room for its flow's scoreboard: raise tables.flows",
     LostRace = "lost_race", Short: "segment counted but not judged, two other processors changed its flow at that moment",
     HolesForgotten = "holes_forgotten", Short: "more holes at once than a flow's scoreboard keeps; fills of the dropped ones are judged unknown",

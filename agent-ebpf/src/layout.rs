@@ -33,10 +33,10 @@ maps! {
     FLOWS6 = 16_384, "Established IPv6 flows: `FlowKey6` to `Flow`.";
     HALF_OPEN4 = 16_384, "IPv4 flows that are not seen to be conversations yet.";
     HALF_OPEN6 = 4_096, "IPv6 flows that are not seen to be conversations yet.";
-    CLOSED4 = 65_536, "Closed IPv4 five-tuples: `FlowKey4` to `Closed`; the least recently used go first.";
-    CLOSED6 = 16_384, "Closed IPv6 five-tuples.";
-    SCORES4 = 8_192, "Scoreboards of IPv4 flows that have had an anomaly; the least recently used go first.";
-    SCORES6 = 2_048, "Scoreboards of IPv6 flows that have had an anomaly.";
+    CLOSED4 = 262_144, "Closed IPv4 five-tuples: `FlowKey4` to `Closed`, until their TIME-WAIT is over.";
+    CLOSED6 = 65_536, "Closed IPv6 five-tuples.";
+    SCORES4 = 16_384, "Scoreboards of IPv4 flows that have had an anomaly, as long as the flow is there.";
+    SCORES6 = 4_096, "Scoreboards of IPv6 flows that have had an anomaly.";
     SERVICES = 4_096, "Servers' prefixes and ports: `ServiceKey` to service number (longest prefix).";
     POINTS = 65_536, "Watched interfaces: the low 16 bits of the interface index to `Point`.";
     SETTINGS = 1, "One `Settings`.";

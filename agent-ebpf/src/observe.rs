@@ -176,7 +176,8 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     }
     let (flow, f) = (settled(flow), settled(f));
     if f.rst {
-        let me = &flow.half[at.dir & 1];
+        let me = &mut flow.half[at.dir & 1];
+        me.segments += s.segments as u64;
         f.foreign = me.seen() && is_foreign(me, &flow.path[at.dir & 1], s);
         if let Some(sc) = &score {
             let [a, b] = &sc.half;

@@ -56,8 +56,8 @@ pub trait World {
     fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard>;
     /// What is remembered of the connection that had this key.
     fn closed(&self, key: &FlowKey) -> Option<Closed>;
-    /// Remembers a closed connection.
-    fn remember(&self, key: &FlowKey, closed: &Closed);
+    /// Remembers a closed connection; false when there is no room.
+    fn remember(&self, key: &FlowKey, closed: &Closed) -> bool;
     /// The number of the service at an end point, 0 for none.
     fn service(&self, addr: &Addr, port: u16) -> u16;
     /// Takes a flow's lock. Nothing of the world may be asked until [`World::unlock`].
@@ -243,8 +243,8 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
         note(h, Health::LostRace);
         return stranger(x);
     }
-    if x.facts.remember {
-        w.remember(&x.key, &x.closed);
+    if x.facts.remember && !w.remember(&x.key, &x.closed) {
+        note(h, Health::ClosedFull);
     }
     if x.facts.hairpin {
         note(h, Health::Hairpin);

@@ -40,7 +40,8 @@ const CONFIGURATION: &str = "configuration";
 
 /// Whether the kernel takes the programs and their tables: it is asked, once nothing else speaks against it.
 fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {
-    if kernel.findings().iter().any(|f| f.state == State::Fail) {
+    // Tables are made for points: without one there is nothing to try.
+    if watch.interfaces.is_empty() || kernel.findings().iter().any(|f| f.state == State::Fail) {
         return None;
     }
     Some(match Probe::load(watch, monitor::room(watch.services.len()), kernel.version(), true) {

@@ -47,6 +47,8 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         listeners.push(address.bind().await?);
     }
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    // From here on: loading takes seconds, and a signal nobody listens for ends the process.
+    let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     let monitor = Arc::new(Monitor::start(settings.watch, settings.source)?);
     let stop = Arc::new(AtomicBool::new(false));
     let keeper = {
@@ -56,7 +58,6 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
     announce(&listeners, &settings.telemetry_path);
     let (end, ended) = watch::channel(false);
     let server = tokio::spawn(http::serve(listeners, settings.telemetry_path, monitor.clone(), ended));
-    let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     tokio::pin!(shutdown);
     loop {
         tokio::select! {

@@ -15,7 +15,7 @@ fn unanswered_events(watch: &Watch) -> Vec<Value> {
 
 #[test]
 fn a_request_that_nobody_answers_is_told_with_its_size() {
-    let world = Gateway::new();
+    let world = Gateway::plan().patient().build();
     let watch = Watch::start(&world);
     let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Sink);
     let mut conn = tcp::connect(&world.client, server.address());
@@ -48,7 +48,7 @@ fn a_request_that_nobody_answers_is_told_with_its_size() {
 
 #[test]
 fn answered_requests_are_timed_and_nothing_is_missing() {
-    let world = Gateway::new();
+    let world = Gateway::plan().patient().build();
     let watch = Watch::start(&world);
     let serve = Serve::Answer { request: 800, response: 3000 };
     let server = Server::start(&world.server, (server_ip(Version::V4), 443), serve);
@@ -74,7 +74,7 @@ fn answered_requests_are_timed_and_nothing_is_missing() {
 
 #[test]
 fn the_last_of_some_requests_is_not_answered() {
-    let world = Gateway::new();
+    let world = Gateway::plan().patient().build();
     let watch = Watch::start(&world);
     let serve = Serve::Answer { request: 800, response: 3000 };
     let server = Server::start(&world.server, (server_ip(Version::V4), 443), serve);
@@ -105,7 +105,7 @@ fn the_last_of_some_requests_is_not_answered() {
 
 #[test]
 fn a_request_that_waits_beyond_the_limit_is_stalled_until_it_is_answered() {
-    let world = Gateway::new();
+    let world = Gateway::plan().patient().build();
     let watch = Watch::configured(&world, Hook::Tc, "limits:\n  stall: 200ms\n");
     let serve = Serve::Answer { request: 800, response: 3000 };
     let server = Server::start(&world.server, (server_ip(Version::V4), 443), serve);

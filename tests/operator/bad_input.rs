@@ -74,6 +74,9 @@ fn a_broken_configuration_is_told_with_line_and_key() {
         for verb in [&["run"][..], &["run", "--config.check"], &["check"]] {
             refused(&pair.left, &with_file(&pair.left, verb, text), 1, words);
         }
+        let checked = with_file(&pair.left, &["check"], text);
+        let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+        assert!(!said.contains("programs"), "no points, no tables, no word about them: {said}");
     }
     let missing = run_to_end(&pair.left, &["run", "--config.file=/nonexistent.yaml"]);
     refused(&pair.left, &missing, 1, &["/nonexistent.yaml", "--config.file"]);

@@ -150,7 +150,7 @@ fn reloads(agent: &Agent, first: &str) {
     let refused = agent.reload();
     assert!(refused.status >= 400 && refused.body.contains("did you mean services?"), "{refused:?}");
     assert_eq!(agent.request("GET", "/-/ready").status, 200, "the old one stays in force");
-    assert_eq!(agent.get_json("/api/v1/flows?svc=card")["flows"].as_array().map(Vec::len), Some(2));
+    assert_eq!(agent.get_json("/api/v1/flows?svc=other")["flows"].as_array().map(Vec::len), Some(2));
 
     let second = format!(
         "{first}  - name: late\n    prefixes: [{}]\n    ports: [445]\nlimits:\n  idle: 10s\n",

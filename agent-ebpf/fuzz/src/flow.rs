@@ -57,7 +57,7 @@ pub fn check(data: &[u8]) {
     let mut host = Host::new(
         CONFIG,
         Settings::default(),
-        Room { flows: [2, 2], half_open: [2, 2], scores: [usize::MAX; 2] },
+        Room { flows: [2, 2], half_open: [2, 2], scores: [usize::MAX; 2], closed: usize::MAX },
     );
     host.watch(IFINDEX, 0);
     let mut truth = Truth::default();

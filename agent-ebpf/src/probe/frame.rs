@@ -73,6 +73,8 @@ impl Frame for XdpFrame<'_> {
 
     #[inline(always)]
     fn holds(&self, len: u32) -> bool {
+        // Before Linux 6.8 the verifier knows no bounds of a number whose bytes were swapped.
+        let len = core::hint::black_box(len) & 0x1_ffff;
         self.ctx.data() + len as usize <= self.ctx.data_end() || len <= self.wire_len()
     }
 

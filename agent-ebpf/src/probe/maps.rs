@@ -12,7 +12,7 @@ use agent_ebpf::{
 };
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 
@@ -31,10 +31,10 @@ maps! {
     FLOWS6: HashMap<FlowKey6, Flow, { capacity::FLOWS6 }>;
     HALF_OPEN4: HashMap<FlowKey4, Flow, { capacity::HALF_OPEN4 }>;
     HALF_OPEN6: HashMap<FlowKey6, Flow, { capacity::HALF_OPEN6 }>;
-    CLOSED4: LruHashMap<FlowKey4, Closed, { capacity::CLOSED4 }>;
-    CLOSED6: LruHashMap<FlowKey6, Closed, { capacity::CLOSED6 }>;
-    SCORES4: LruHashMap<FlowKey4, Scoreboard, { capacity::SCORES4 }>;
-    SCORES6: LruHashMap<FlowKey6, Scoreboard, { capacity::SCORES6 }>;
+    CLOSED4: HashMap<FlowKey4, Closed, { capacity::CLOSED4 }>;
+    CLOSED6: HashMap<FlowKey6, Closed, { capacity::CLOSED6 }>;
+    SCORES4: HashMap<FlowKey4, Scoreboard, { capacity::SCORES4 }>;
+    SCORES6: HashMap<FlowKey6, Scoreboard, { capacity::SCORES6 }>;
     SERVICES: LpmTrie<ServiceKey, u32, { capacity::SERVICES }>;
     POINTS: Array<Point, { capacity::POINTS }>;
     SETTINGS: Array<Settings, { capacity::SETTINGS }>;

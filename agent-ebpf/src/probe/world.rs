@@ -1,7 +1,7 @@
 //! The pipeline's tables, as kernel maps.
 //!
-//! A flow's entry is looked up first and changed in place, under the lock inside it: writing an existing key of a full
-//! LRU map anew evicts up to 128 others. No helper may be called under the lock.
+//! A flow's entry is looked up first and changed in place, under the lock inside it. No helper may be called under the
+//! lock. No table forgets by itself, as an LRU map does without a word: a full one refuses, which is counted.
 
 use crate::maps::*;
 use agent_ebpf::{
@@ -174,15 +174,16 @@ impl World for Kernel {
     }
 
     #[inline(always)]
-    fn remember(&self, key: &FlowKey, closed: &Closed) {
+    fn remember(&self, key: &FlowKey, closed: &Closed) -> bool {
         by_family!(key, CLOSED4, CLOSED6, |map, k| {
             if let Some(old) = map.get_ptr_mut(k) {
                 // SAFETY: in place, as the module says.
                 unsafe { *old = *closed };
-            } else {
-                put(map, k, closed, BPF_ANY);
+                return true;
             }
-        });
+            put(map, k, closed, BPF_ANY);
+            map.get_ptr_mut(k).is_some()
+        })
     }
 
     #[inline(always)]

@@ -113,7 +113,7 @@ pub struct Tables {
 
 impl Default for Tables {
     fn default() -> Self {
-        Self { flows: 65_536, half_open: 16_384, closed: 65_536, ring_bytes: 4 << 20 }
+        Self { flows: 65_536, half_open: 16_384, closed: 262_144, ring_bytes: 4 << 20 }
     }
 }
 

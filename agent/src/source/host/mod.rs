@@ -1,9 +1,7 @@
 //! The pipeline's tables on the host: the kernel programs' code over ordinary memory, for what has frames and times but
 //! no kernel to give them to.
 //!
-//! The tables are as large as the kernel's where a full one shows (flows, half-open flows, scoreboards that cannot be
-//! made); what the kernel forgets when it must, the least recently used closed connections and scoreboards, is kept
-//! here. Records are never lost. One thread at a time, so that no lock is taken.
+//! The tables are as large as they are told to be, as a full one shows. Records are never lost. One thread at a time, so that no lock is taken.
 
 mod forget;
 mod table;
@@ -38,8 +36,10 @@ pub struct Room {
     pub flows: [usize; 2],
     /// Flows that are not seen to be conversations yet: IPv4, IPv6.
     pub half_open: [usize; 2],
-    /// Scoreboards, of which the kernel forgets the least recently used: IPv4, IPv6.
+    /// Scoreboards: IPv4, IPv6.
     pub scores: [usize; 2],
+    /// Closed connections.
+    pub closed: usize,
 }
 
 impl Default for Room {
@@ -49,6 +49,7 @@ impl Default for Room {
             flows: [capacity::FLOWS4, capacity::FLOWS6],
             half_open: [capacity::HALF_OPEN4, capacity::HALF_OPEN6],
             scores: [usize::MAX; 2],
+            closed: usize::MAX,
         }
     }
 }
@@ -305,8 +306,13 @@ impl World for Tables {
         self.closed.borrow().get(key).copied()
     }
 
-    fn remember(&self, key: &FlowKey, closed: &Closed) {
-        self.closed.borrow_mut().insert(*key, *closed);
+    fn remember(&self, key: &FlowKey, closed: &Closed) -> bool {
+        let mut known = self.closed.borrow_mut();
+        let room = known.len() < self.room.closed || known.contains_key(key);
+        if room {
+            known.insert(*key, *closed);
+        }
+        room
     }
 
     fn service(&self, addr: &Addr, port: u16) -> u16 {

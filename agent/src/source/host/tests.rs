@@ -90,6 +90,24 @@ fn a_segment_without_a_scoreboard_is_counted_on_its_flow_and_not_judged() {
 }
 
 #[test]
+fn a_closed_connection_that_finds_no_room_is_counted() {
+    let mut host = host(Room { closed: 1, ..Room::default() });
+    for last in 1..=3 {
+        let client = ([198, 51, 100, last], 50_000);
+        shake_hands(&mut host, client);
+        let reset = frame(client, SERVER, Flags::RST | Flags::ACK, 10, 100);
+        for _ in 0..2 {
+            host.feed(&reset.as_slice(), 7, Direction::Ingress, Nanos(9_000));
+        }
+        let flow =
+            host.flows().find(|(key, _)| key.end_points().iter().any(|end| end.1 == 50_000)).unwrap().1;
+        assert_eq!(flow.half[usize::from(flow.client)].segments, 4, "an RST is a segment of its side");
+    }
+    assert_eq!(host.closed().count(), 1);
+    assert_eq!(host.health(0, Direction::Ingress).unwrap()[Health::ClosedFull as usize], 4);
+}
+
+#[test]
 fn full_tables_follow_nothing_new_and_say_so() {
     let mut host = host(Room { flows: [1, 1], half_open: [2, 1], ..Room::default() });
     for last in 1..=4 {
