@@ -226,7 +226,8 @@ fn stay_on(cpu: usize) -> Result<()> {
     Ok(sched_setaffinity(Pid::from_raw(0), &set)?)
 }
 
-/// Two processors at once, with packets of one flow or of one each: the same yardstick in the same way.
+/// Two processors at once, with packets of one flow or of one each: the same yardstick in the same way. At tc: each test
+/// run of an XDP program changes the kernel's dispatcher first, and two of them do not run at the same time.
 fn together(name: &str, same: bool) -> Result<Figure> {
     let mut kernel = Kernel::load(2)?;
     let packets = [0u16, 1].map(|n| {
@@ -238,8 +239,8 @@ fn together(name: &str, same: bool) -> Result<Figure> {
         let to = std::net::SocketAddr::from(([10, 128, 0, 0], port));
         let back = Frame::new(ends(false)[1], to).flags(flags::ACK).seq(2_000).ack(1_000).window(500).build();
         kernel.set_drive(Drive::default())?;
-        kernel.drive(Hook::Xdp, Target::Ours, &packets[usize::from(n)].build(), 1)?;
-        kernel.drive(Hook::Xdp, Target::Back, &back, 1)?;
+        kernel.drive(Hook::Tc, Target::Ours, &packets[usize::from(n)].build(), 1)?;
+        kernel.drive(Hook::Tc, Target::Back, &back, 1)?;
     }
     let frames = packets.map(|packet| packet.build());
     let both = |target| -> Result<f64> {
@@ -250,7 +251,7 @@ fn together(name: &str, same: bool) -> Result<Figure> {
                 scope.spawn(move || -> Result<f64> {
                     stay_on(cpu)?;
                     start.wait();
-                    kernel.run(Hook::Xdp, target, frame, REPEAT)
+                    kernel.run(Hook::Tc, target, frame, REPEAT)
                 })
             });
             threads.map(|thread| thread.join().expect("a thread that measures"))
@@ -259,7 +260,7 @@ fn together(name: &str, same: bool) -> Result<Figure> {
         Ok(f64::midpoint(a?, b?))
     };
     let mut figure =
-        Figure { name: format!("packet/{name}/xdp"), ours: Samples::default(), floor: Samples::default() };
+        Figure { name: format!("packet/{name}/tc"), ours: Samples::default(), floor: Samples::default() };
     for round in 0..=ROUNDS {
         let (floor, ours) = (both(Target::Floor)?, both(Target::Ours)?);
         if round > 0 {
