@@ -89,7 +89,6 @@ impl Maps {
                 Some(
                     Map::Array(data)
                     | Map::HashMap(data)
-                    | Map::LruHashMap(data)
                     | Map::LpmTrie(data)
                     | Map::PerCpuArray(data)
                     | Map::RingBuf(data),

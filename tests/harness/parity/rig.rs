@@ -186,7 +186,7 @@ impl Rig {
         let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK];
         for name in FLOWS.iter().chain([&SCORES, &CLOSED]).flatten().chain(&plain) {
             match ebpf.take_map(name) {
-                Some(Map::Array(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::LpmTrie(m)) => {
+                Some(Map::Array(m) | Map::HashMap(m) | Map::LpmTrie(m)) => {
                     maps.insert(*name, m);
                 }
                 other => panic!("{name} is {other:?}"),
