@@ -259,7 +259,7 @@ impl Flow {
     pub const JOINED_LATE: u16 = 1 << 1;
     /// Seen to be a conversation; may leave the half-open table.
     pub const CONFIRMED: u16 = 1 << 2;
-    /// Left the half-open table: its copy there is frozen.
+    /// On its way from the half-open to the flow table: nothing is observed on it, at neither place.
     pub const MOVED: u16 = 1 << 3;
     /// Its end was reported.
     pub const ENDED: u16 = 1 << 4;
@@ -275,6 +275,8 @@ impl Flow {
     pub const ANSWERED: u16 = 1 << 9;
     /// The SYN was answered with an acknowledgement of the connection before (RFC 5961, 4): it had arrived.
     pub const CHALLENGED: u16 = 1 << 11;
+    /// A conversation, but among the half-open: the flow table had no place for it.
+    pub const CROWDED: u16 = 1 << 12;
     /// Something on the scoreboard changes even with a segment in order.
     pub const RESTLESS: u16 = 1 << 10;
 
@@ -284,10 +286,22 @@ impl Flow {
     /// `to` must be valid for writes of a `Flow`.
     #[inline(always)]
     pub unsafe fn copy_to(&self, to: *mut Self) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            to.cast::<u32>().write(0);
+            self.put_in(to);
+        }
+    }
+
+    /// The same into an entry, whose lock stays as it is.
+    ///
+    /// # Safety
+    /// `to` must be valid for writes of a `Flow`.
+    #[inline(always)]
+    pub unsafe fn put_in(&self, to: *mut Self) {
         let from: *const Self = self;
         // SAFETY: both are flows, laid out as asserted above: the lock, four bytes, then whole words.
         unsafe {
-            to.cast::<u32>().write(0);
             to.cast::<u32>().add(1).write(from.cast::<u32>().add(1).read());
             for i in 1..WORDS {
                 to.cast::<u64>().add(i).write(from.cast::<u64>().add(i).read_volatile());

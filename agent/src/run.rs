@@ -12,7 +12,7 @@ use std::{
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
     task::spawn_blocking,
 };
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ pub fn main(args: &RunArgs) -> Result<bool> {
     if args.config_check {
         let watch = &settings.watch;
         println!(
-            "the configuration is valid: {} points, {} services",
+            "the configuration is valid: points: {}, services: {}",
             watch.interfaces.len(),
             watch.services.len()
         );
@@ -32,6 +32,8 @@ pub fn main(args: &RunArgs) -> Result<bool> {
     log::init(&args.log);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async { run(settings, asked_to_end()?).await });
+    // Loading the programs cannot be broken off, and need not be waited for: they go with the process.
+    runtime.shutdown_background();
     // From here on the log is where an operator looks.
     if let Err(e) = &done {
         error!("{}", explain::text(e));
@@ -49,19 +51,33 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
     // From here on: loading takes seconds, and a signal nobody listens for ends the process.
     let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
-    let monitor = Arc::new(Monitor::start(settings.watch, settings.source)?);
+    tokio::pin!(shutdown);
+    let loading = spawn_blocking(move || Monitor::load(settings.watch, settings.source));
+    let monitor = tokio::select! {
+        loaded = loading => Arc::new(loaded.context("loading the programs failed")??),
+        () = &mut shutdown => {
+            info!("ending before anything was attached");
+            return Ok(());
+        }
+    };
+    monitor.attach()?;
     let stop = Arc::new(AtomicBool::new(false));
+    let (at_work, mut idle) = oneshot::channel::<()>();
     let keeper = {
         let (monitor, stop) = (monitor.clone(), stop.clone());
-        std::thread::Builder::new().name("keeper".to_owned()).spawn(move || monitor.keep(&stop))?
+        std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
+            // Dropped when this ends, also by a panic.
+            let _at_work = at_work;
+            monitor.keep(&stop);
+        })?
     };
     announce(&listeners, &settings.telemetry_path);
     let (end, ended) = watch::channel(false);
     let server = tokio::spawn(http::serve(listeners, settings.telemetry_path, monitor.clone(), ended));
-    tokio::pin!(shutdown);
     loop {
         tokio::select! {
             () = &mut shutdown => break,
+            _ = &mut idle => break,
             _ = reloads.recv() => {
                 let monitor = monitor.clone();
                 // What is wrong is in the log.

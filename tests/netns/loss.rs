@@ -62,7 +62,9 @@ fn against_the_kernel(version: Version, offloads: bool, share: f64) {
         }
     }
     let lost = world.server_box().log().dropped(ToServer);
-    assert_eq!(lost > 0, share > 0.0, "{lost} segments were lost at {share}");
+    // One in a thousand of a few hundred super-packets may be none.
+    let sure = share >= 0.01;
+    assert!(if sure { lost > 0 } else { share > 0.0 || lost == 0 }, "{lost} segments were lost at {share}");
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod order;
 mod played;
 mod repeats;
 mod requests;
+mod round_trips;
 mod started_late;
 mod vlans;
 mod watch;

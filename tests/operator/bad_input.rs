@@ -20,7 +20,7 @@ fn said(output: &Output) -> String {
 
 /// It ended with this code, said all of these words, and nothing is attached.
 #[track_caller]
-fn refused(namespace: &NetNs, output: &Output, code: i32, words: &[&str]) {
+pub fn refused(namespace: &NetNs, output: &Output, code: i32, words: &[&str]) {
     let said = said(output);
     assert_eq!(output.status.code(), Some(code), "{said}");
     for word in words {
@@ -88,7 +88,7 @@ fn checking_answers_with_its_exit_code_and_attaches_nothing() {
     let pair = Pair::new();
     let good = "interfaces:\n  - name: eth0\n    point: outside\n";
     let output = with_file(&pair.left, &["run", "--config.check"], good);
-    refused(&pair.left, &output, 0, &["the configuration is valid: 1 points, 0 services"]);
+    refused(&pair.left, &output, 0, &["the configuration is valid: points: 1, services: 0"]);
     let output = with_file(&pair.left, &["check"], good);
     refused(&pair.left, &output, 0, &["ok ", "point outside", "the kernel takes the programs"]);
 }

@@ -57,6 +57,21 @@ fn a_day_in_the_life() {
     assert!(log.iter().any(|line| line.contains("every program is detached")), "{log:?}");
 }
 
+/// The verifier takes seconds for the programs, minutes on a busy machine: nobody waits for that who wants the end.
+#[test]
+fn an_end_while_it_starts_is_an_end() {
+    let world = Gateway::new();
+    let agent = Launch::configuration(configuration("")).spawn(&world.gateway);
+    eventually(DEADLINE, "the agent to start", || {
+        agent.log().iter().any(|line| line.contains("msg=starting"))
+    });
+    agent.signal(Signal::SIGTERM);
+    let (status, log) = agent.wait();
+    assert_eq!(status.code(), Some(0), "{log:?}");
+    assert!(log.iter().any(|line| line.contains("ending before anything was attached")), "{log:?}");
+    assert_eq!(left_attached(&world.gateway), Vec::<String>::new());
+}
+
 /// Each byte went one way and came back, and passed two points.
 #[track_caller]
 fn traffic_is_counted_for_its_service(agent: &Agent, svc: &str, bytes: u32) {

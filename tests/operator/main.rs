@@ -4,8 +4,10 @@
 
 mod bad_input;
 mod foreign;
+mod full;
 mod hand;
 mod life;
+mod older;
 mod prometheus;
 mod resets;
 mod reuse;

@@ -60,12 +60,16 @@ fn prometheus_stores_what_happened() {
         });
     }
     // The traffic is over: each series that there is has arrived, with its value.
-    let exposed = of_agent(&agent.metrics());
-    let stored = answers(&prometheus, "{__name__=~\"fivetuple_tcp_.+\"}");
-    assert_eq!(stored.len(), exposed.len());
-    for (series, value) in &exposed {
-        assert_eq!(stored.get(series), Some(value), "{series:?}");
-    }
+    eventually(DEADLINE, "the last scrape to have what is exposed", || {
+        let exposed = of_agent(&agent.metrics());
+        let stored = answers(&prometheus, "{__name__=~\"fivetuple_tcp_.+\"}");
+        let differing: Vec<_> =
+            exposed.iter().filter(|(series, value)| stored.get(*series) != Some(value)).collect();
+        if stored.len() == exposed.len() && differing.is_empty() {
+            return Ok(());
+        }
+        Err(format!("{} series stored, {} exposed; not alike: {differing:?}", stored.len(), exposed.len()))
+    });
     // Killed: its guard would take the agent's programs for its own.
     drop(prometheus);
     agent.stop();

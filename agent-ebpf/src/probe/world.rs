@@ -117,7 +117,7 @@ impl World for Kernel {
 
     #[inline(always)]
     fn create(&self, key: &FlowKey) -> Option<*mut Flow> {
-        let blank = first(&MOVING)?.cast::<Flow>();
+        let blank = self.moving()?;
         // SAFETY: the scratch is this processor's own and of a flow's size.
         unsafe {
             (*blank).wipe();
@@ -130,20 +130,21 @@ impl World for Kernel {
     }
 
     #[inline(always)]
-    fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow> {
-        let scratch = first(&MOVING)?.cast::<Flow>();
-        // SAFETY: a frozen flow does not change; the scratch is this processor's own and of a flow's size.
-        unsafe { (*frozen).copy_to(scratch) };
-        // SAFETY: as above.
-        unsafe { (*scratch).bits &= !Flow::MOVED };
-        by_family!(key, FLOWS4, FLOWS6, |map, k| put(map, k, scratch, BPF_NOEXIST));
-        let moved = self.flow(key);
-        if moved.is_some() {
-            by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| {
-                let _ = map.remove(k);
-            });
+    fn reserve(&self, key: &FlowKey) -> Option<*mut Flow> {
+        let blank = self.moving()?;
+        // SAFETY: as for `create`.
+        unsafe {
+            (*blank).wipe();
+            (*blank).tag = key.tag();
+            (*blank).bits = Flow::MOVED;
         }
-        moved
+        by_family!(key, FLOWS4, FLOWS6, |map, k| put(map, k, blank, BPF_NOEXIST));
+        self.flow(key)
+    }
+
+    #[inline(always)]
+    fn moving(&self) -> Option<*mut Flow> {
+        Some(first(&MOVING)?.cast())
     }
 
     #[inline(always)]

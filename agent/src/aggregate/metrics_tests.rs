@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    aggregate::snapshot::{Attached, Exemplar, OpenFlows, Ring, Table},
+    aggregate::snapshot::{Attached, Exemplar, OpenFlows, ProgramRun, Ring, Table},
     http::negotiate::Format,
 };
 use std::time::Duration;
@@ -63,6 +63,21 @@ fn every_series_is_there_from_the_start() {
     has(&text, "fivetuple_tracking_losses_total{point=\"dmz\",hook=\"ingress\",reason=\"map_error\"} 0");
     has(&text, "fivetuple_config_last_reload_successful 1");
     assert!(!text.contains("fivetuple_program_runs"), "not without the kernel's count");
+}
+
+#[test]
+fn the_readme_names_every_family() {
+    let readme = include_str!("../../../README.md");
+    let mut s = snapshot();
+    s.programs.push(ProgramRun { program: "ft_xdp_in", runs: 1, nanos: 1 });
+    let text = text(s);
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next());
+    for family in families.filter(|family| !family.starts_with("process_")) {
+        let short = family.trim_start_matches("fivetuple_").trim_start_matches("tcp_");
+        let short = short.trim_end_matches("_total");
+        let named = [format!("`{short}"), format!("`tcp_{short}")].iter().any(|name| readme.contains(name));
+        assert!(named, "README.md does not name {family}");
+    }
 }
 
 #[test]

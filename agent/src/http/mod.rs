@@ -26,6 +26,8 @@ use tracing::warn;
 
 /// Answers that read kernel maps, at the same time; more are turned away, so that scrapers cannot pile up.
 const MAX_REQUESTS: usize = 16;
+/// The same for what an operator must reach while scrapers pile up: readiness, and the reload.
+const MAX_URGENT: usize = 4;
 /// How long an open request may hold up the end of the daemon.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 
@@ -47,6 +49,7 @@ struct Shared {
     backend: Arc<dyn Backend>,
     telemetry_path: String,
     permits: Semaphore,
+    urgent: Semaphore,
 }
 
 impl Shared {
@@ -55,12 +58,27 @@ impl Shared {
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        let Ok(_permit) = self.permits.try_acquire() else {
-            let text = format!("{MAX_REQUESTS} requests are being answered already; ask again later\n");
+        self.clone().within(&self.permits, answer).await
+    }
+
+    /// The same for an answer that does not wait behind the others.
+    async fn urgently<T: Send + 'static>(
+        self: Arc<Self>,
+        answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
+    ) -> Result<T, Response> {
+        self.clone().within(&self.urgent, answer).await
+    }
+
+    async fn within<T: Send + 'static>(
+        self: Arc<Self>,
+        permits: &Semaphore,
+        answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
+    ) -> Result<T, Response> {
+        let Ok(_permit) = permits.try_acquire() else {
+            let text = "too many requests are being answered already; ask again later\n";
             return Err((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response());
         };
-        let shared = self.clone();
-        spawn_blocking(move || answer(&*shared.backend)).await.map_err(|_| {
+        spawn_blocking(move || answer(&*self.backend)).await.map_err(|_| {
             (StatusCode::INTERNAL_SERVER_ERROR, "the answer failed; the agent's log says why\n")
                 .into_response()
         })
@@ -97,6 +115,7 @@ fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
         backend,
         telemetry_path: telemetry_path.clone(),
         permits: Semaphore::new(MAX_REQUESTS),
+        urgent: Semaphore::new(MAX_URGENT),
     });
     Router::new()
         .route("/", get(landing))
@@ -123,7 +142,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
 }
 
 async fn ready(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
-    let checks = match shared.bounded(|backend| backend.readiness()).await {
+    let checks = match shared.urgently(|backend| backend.readiness()).await {
         Ok(checks) => checks,
         Err(response) => return response,
     };
@@ -142,7 +161,7 @@ async fn ready(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> 
 }
 
 async fn reload(State(shared): State<Arc<Shared>>) -> Response {
-    match shared.bounded(|backend| backend.reload()).await {
+    match shared.urgently(|backend| backend.reload()).await {
         Ok(Ok(())) => "the configuration is read again\n".into_response(),
         Ok(Err(text)) => {
             let text = format!("the old configuration stays in force: {text}\n");

@@ -122,6 +122,8 @@ async fn scrapes_are_bounded() {
         tokio::time::timeout(Duration::from_secs(10), all_in).await.unwrap();
         let one_more = ask(address, "GET /metrics", "").await;
         assert!(one_more.starts_with("HTTP/1.1 503") && one_more.contains("retry-after"), "{one_more}");
+        let ready = ask(address, "GET /-/ready", "").await;
+        assert!(!ready.contains("too many"), "scrapers do not keep an operator out: {ready}");
     }
     for answer in asks.join_all().await {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -7,11 +7,10 @@ mod reload;
 
 use crate::{
     aggregate::{
-        Names,
         events::Events,
         snapshot::{Ring as RingFigures, Totals},
     },
-    config::{Interface, OTHER_SERVICE, Source, Watch},
+    config::{Interface, Source, Watch},
     explain,
     link::{self, Link},
     preflight::{self, Hook, Kernel, State, plan},
@@ -52,6 +51,10 @@ const SWEEP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// A sweep may take this part of the time at most: with large tables it comes less often.
 const SWEEP_SHARE: u32 = 20;
 
+/// How long a scrape waits for a processor that is just writing a record. It takes nanoseconds, unless the machine is a
+/// virtual one and stands still.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Tables that metrics show: those that a sweep counts, and the services'.
 const SHOWN: [(&str, &str); 9] = {
     let [a, b, c, d, e, f, g, h] = sweep::TABLES;
@@ -88,8 +91,8 @@ struct Records {
 }
 
 impl Monitor {
-    /// Load the programs, set their tables, and attach them to every interface.
-    pub fn start(watch: Watch, source: Source) -> Result<Self> {
+    /// Load the programs and set their tables; nothing is attached yet. Takes seconds.
+    pub fn load(watch: Watch, source: Source) -> Result<Self> {
         let links = link::links()?;
         let kernel = Kernel::read(&links);
         refuse_failures(&preflight::findings(&kernel, &watch.interfaces, &links))?;
@@ -105,12 +108,11 @@ impl Monitor {
         let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp)?;
         let sizes: HashMap<_, _> = probe::capacities(&watch, room).into_iter().collect();
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
-        let points = watch.interfaces.iter().map(|i| i.point.clone()).collect();
-        let mut in_force = InForce::new(Names { points, services: vec![OTHER_SERVICE.to_owned()] }, room);
+        let mut in_force = InForce::new(&watch, room);
         in_force.apply(&watch, &maps)?;
         let interfaces = watch.interfaces;
         let own = vec![Totals::default(); interfaces.len() * room as usize];
-        let monitor = Self {
+        Ok(Self {
             maps,
             capacities,
             source,
@@ -123,11 +125,14 @@ impl Monitor {
             }),
             in_force: RwLock::new(in_force),
             interfaces,
-        };
-        for point in 0..monitor.interfaces.len() {
-            monitor.settle_point(&mut monitor.hooks(), point, &links)?;
-        }
-        Ok(monitor)
+        })
+    }
+
+    /// Attach the programs to every interface.
+    pub fn attach(&self) -> Result<()> {
+        let links = link::links()?;
+        let mut hooks = self.hooks();
+        (0..self.interfaces.len()).try_for_each(|point| self.settle_point(&mut hooks, point, &links))
     }
 
     /// Drain, sweep and look after the interfaces until `stop`; then take the programs off.
@@ -171,17 +176,17 @@ impl Monitor {
 
     /// Self-counters, and what came of exactly those records that they count.
     fn health(&self) -> Result<(Vec<[HealthCounts; 2]>, RingFigures)> {
-        let mut tries = 8;
+        let patience = Instant::now() + PATIENCE;
         loop {
             let health = self.maps.health(self.interfaces.len())?;
             let [submitted, lost] = [Health::RingSubmitted, Health::RingLost].map(|what| sum(&health, what));
             let (received, malformed) = self.drain(submitted - lost);
-            tries -= 1;
             // A record is on the ring before it is counted: another look is needed only where an earlier drain
             // was faster than the count, or where another processor is still writing.
-            if received == submitted - lost || tries == 0 {
+            if received == submitted - lost || Instant::now() > patience {
                 return Ok((health, RingFigures { submitted, received, lost, malformed }));
             }
+            thread::yield_now();
         }
     }
 

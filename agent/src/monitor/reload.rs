@@ -3,7 +3,7 @@
 use super::Monitor;
 use crate::{
     aggregate::{Names, snapshot::Reload},
-    config::{Service, Watch},
+    config::{OTHER_SERVICE, Service, Watch},
     explain,
     source::maps::Maps,
 };
@@ -22,7 +22,7 @@ pub fn room(services: usize) -> u32 {
 /// The settings in force.
 #[derive(Debug)]
 pub struct InForce {
-    /// The configuration.
+    /// The configuration, as far as it is in force: what needs a restart is as it was at the start.
     pub watch: Watch,
     /// Names of points and services, by their numbers.
     pub names: Names,
@@ -33,9 +33,17 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Nothing is configured yet.
-    pub fn new(names: Names, room: u32) -> Self {
-        Self { watch: Watch::default(), names, room, reload: Reload::default() }
+    /// Of a configuration what cannot be changed later; the rest is put in force by [`InForce::apply`].
+    pub fn new(watch: &Watch, room: u32) -> Self {
+        let points = watch.interfaces.iter().map(|i| i.point.clone()).collect();
+        let names = Names { points, services: vec![OTHER_SERVICE.to_owned()] };
+        let (interfaces, tables) = (watch.interfaces.clone(), watch.tables.clone());
+        Self {
+            watch: Watch { interfaces, tables, ..Watch::default() },
+            names,
+            room,
+            reload: Reload::default(),
+        }
     }
 
     /// Put a configuration in force, as far as that can be done while the programs run.
@@ -46,7 +54,8 @@ impl InForce {
         maps.set_limits(&watch.limits)?;
         maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
         self.names = names;
-        self.watch = watch.clone();
+        self.watch.services = watch.services.clone();
+        self.watch.limits = watch.limits.clone();
         self.reload = Reload { successful: true, success_at: SystemTime::now() };
         Ok(())
     }
@@ -117,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_service_keeps_its_number() {
-        let mut in_force = InForce::new(Names { points: vec![], services: vec!["other".into()] }, 4);
+        let mut in_force = InForce::new(&Watch::default(), 4);
         in_force.names = in_force.number(&[service("a"), service("b")]).unwrap();
         assert_eq!(in_force.names.services, ["other", "a", "b"]);
         in_force.names = in_force.number(&[service("b"), service("c")]).unwrap();

@@ -133,7 +133,7 @@ impl Kernel {
             Ok(true) => Finding::ok("tcx", "tcx links exist: the tc programs go when the agent goes"),
             Ok(false) => Finding::ok(
                 "tcx",
-                "no tcx links before Linux 6.6: the tc programs hang on clsact; what a killed agent leaves there, the next one replaces",
+                "no tcx links before Linux 6.6: the tc programs hang on a clsact qdisc, which stays when the agent goes; what a killed agent leaves there, the next one replaces",
             ),
             Err(e) => Finding::warn(
                 "tcx",

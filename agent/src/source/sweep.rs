@@ -65,21 +65,17 @@ pub(super) enum Fate {
 }
 
 /// Decides it; `linger` is how long an ended flow stays.
-pub(super) fn fate(flow: &Flow, half_open: bool, now: Nanos, limits: &Limits, linger: Duration) -> Fate {
+pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -> Fate {
     let silence = now.since(flow.last_seen());
     if !flow.has(Flow::USED) {
         return Fate::Keep;
     }
-    if flow.has(Flow::ENDED) {
+    // What moved on and was put back here since is counted where it stands now.
+    if flow.has(Flow::ENDED) || flow.has(Flow::MOVED) {
         return if silence > nanos(linger) { Fate::Drop } else { Fate::Keep };
     }
-    let passing = half_open || flow.phase < Phase::Established as u8 || flow.first_fin != 0;
-    let limit = match passing {
-        // Frozen on its way to a table that had no room for it: followed no longer.
-        _ if flow.has(Flow::MOVED) => LINGER,
-        true => limits.handshake_timeout,
-        false => limits.flow_idle_timeout,
-    };
+    let lasting = flow.has(Flow::CONFIRMED) && flow.phase >= Phase::Established as u8 && flow.first_fin == 0;
+    let limit = if lasting { limits.flow_idle_timeout } else { limits.handshake_timeout };
     if silence > nanos(limit) { Fate::End(how_ended(flow)) } else { Fate::Keep }
 }
 
@@ -114,7 +110,7 @@ impl Pass<'_> {
             let (mut over, mut entries) = (Vec::new(), 0);
             map::for_each(table, BPF_F_LOCK, |key: &K, flow: &Flow| {
                 entries += 1;
-                match fate(flow, half_open, self.now, self.limits, LINGER) {
+                match fate(flow, self.now, self.limits, LINGER) {
                     Fate::Keep => self.open(*key, flow),
                     Fate::Drop | Fate::End(_) => over.push(*key),
                 }
@@ -145,19 +141,16 @@ impl Pass<'_> {
     fn let_go<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
         let table = fd(if half_open { &family.half_open } else { &family.flows });
         let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
-        let close = match fate(&flow, half_open, self.now, self.limits, LINGER) {
+        let close = match fate(&flow, self.now, self.limits, LINGER) {
             Fate::End(close) => close,
-            Fate::Drop => return Ok(true),
+            // The scoreboard of one that moved on is in use.
+            Fate::Drop => return Ok(!flow.has(Flow::MOVED)),
             Fate::Keep => {
                 // Whoever made a new entry in this instant has the newer state.
                 let _ = map::update(table, &key, &flow, BPF_NOEXIST);
                 return Ok(false);
             }
         };
-        let moved = flow.has(Flow::MOVED) && map::read::<K, Flow>(fd(&family.flows), &key)?.is_some();
-        if moved {
-            return Ok(true);
-        }
         let unanswered = end(&mut flow, close);
         self.count(key, &flow, close, unanswered);
         if flow.closed() {
@@ -243,23 +236,21 @@ mod tests {
     #[test]
     fn silence_ends_what_is_open_and_drops_what_has_ended() {
         let limits = Limits::default();
-        let at = |seconds: u64, f: &Flow, half_open| {
-            fate(f, half_open, Nanos((100 + seconds) * SECOND), &limits, LINGER)
-        };
+        let at = |seconds: u64, f: &Flow| fate(f, Nanos((100 + seconds) * SECOND), &limits, LINGER);
         let syn = flow(Phase::SynSent, 0);
-        assert_eq!(
-            (at(75, &syn, true), at(76, &syn, true)),
-            (Fate::Keep, Fate::End(Close::HandshakeSilence))
-        );
+        assert_eq!((at(75, &syn), at(76, &syn)), (Fate::Keep, Fate::End(Close::HandshakeSilence)));
         let established = flow(Phase::Established, Flow::CONFIRMED);
-        assert_eq!(at(3600, &established, false), Fate::Keep);
-        assert_eq!(at(3601, &established, false), Fate::End(Close::Silence));
+        assert_eq!(at(3600, &established), Fate::Keep);
+        assert_eq!(at(3601, &established), Fate::End(Close::Silence));
         let closing = Flow { first_fin: 1, ..flow(Phase::Closing, 0) };
-        assert_eq!(at(76, &closing, false), Fate::End(Close::HalfFinClient));
+        assert_eq!(at(76, &closing), Fate::End(Close::HalfFinClient));
         let ended = flow(Phase::Closed, Flow::ENDED);
-        assert_eq!((at(1, &ended, false), at(2, &ended, false)), (Fate::Keep, Fate::Drop));
-        assert_eq!(at(2, &flow(Phase::Established, Flow::MOVED), true), Fate::End(Close::Silence));
-        assert_eq!(at(9999, &Flow::default(), true), Fate::Keep, "made in this instant");
+        assert_eq!((at(1, &ended), at(2, &ended)), (Fate::Keep, Fate::Drop));
+        let scan = flow(Phase::Established, 0);
+        assert_eq!(at(76, &scan), Fate::End(Close::Silence), "never seen to be a conversation");
+        let moved = flow(Phase::Established, Flow::CONFIRMED | Flow::MOVED);
+        assert_eq!((at(1, &moved), at(2, &moved)), (Fate::Keep, Fate::Drop));
+        assert_eq!(at(9999, &Flow::default()), Fate::Keep, "made in this instant");
     }
 
     #[test]

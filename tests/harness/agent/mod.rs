@@ -2,6 +2,7 @@
 
 mod attached;
 mod metrics;
+mod older;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -24,6 +25,7 @@ use crate::truth::Capture;
 
 pub use attached::left_attached;
 pub use metrics::Metrics;
+pub use older::Without;
 
 /// How long the agent may take to be ready, and to end: the kernel's verifier takes seconds for the programs, and many
 /// times that on a busy machine.
@@ -54,6 +56,7 @@ pub struct Launch {
     environment: Vec<(String, String)>,
     configuration: Option<String>,
     without_listen_address: bool,
+    without: Option<Without>,
 }
 
 impl Launch {
@@ -89,6 +92,12 @@ impl Launch {
         self
     }
 
+    /// Runs it as on a kernel that lacks something.
+    pub fn without(mut self, what: Without) -> Self {
+        self.without = Some(what);
+        self
+    }
+
     /// Leaves `--web.listen-address` to the agent: the default of the contract is expected then.
     pub fn default_listen_address(mut self) -> Self {
         self.without_listen_address = true;
@@ -120,6 +129,9 @@ impl Launch {
             command.arg("--web.listen-address").arg(web.to_string());
         }
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
+        if let Some(what) = self.without {
+            what.apply(&mut command);
+        }
         let witness = self.program.is_none() && namespace.has_interface(OUTSIDE.interface);
         let witness = witness.then(|| Capture::start(namespace, OUTSIDE.interface, ""));
         Agent::over(command, namespace, web, directory, witness)

@@ -2,16 +2,23 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use super::{Action, Direction, TcpFacts, flags};
+
+/// The clock that all boxes of this process share.
+pub(super) fn since_begun() -> Duration {
+    static BEGUN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    BEGUN.elapsed()
+}
 
 /// A frame that reached the box.
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// Its place among all frames, from 0; also its place in [`Log::arrivals`].
     pub index: u64,
-    /// When, since the box was started.
+    /// When, by the clock that all boxes of a test process share.
     pub at: Duration,
     /// Which way it came.
     pub direction: Direction,
@@ -43,7 +50,7 @@ impl Arrival {
 /// A frame that left the box.
 #[derive(Clone, Debug)]
 pub struct Departure {
-    /// When, since the box was started.
+    /// When, by the clock that all boxes of a test process share.
     pub at: Duration,
     /// Which way it went.
     pub direction: Direction,

@@ -12,6 +12,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
+use super::log::since_begun;
 use super::{Action, Arrival, Departure, Direction, Packet, Shared, TcpFacts, lock};
 use crate::packet_socket::{PacketSocket, Received, Unfinished};
 
@@ -46,7 +47,6 @@ pub(super) struct Relay {
     sides: [PacketSocket; 2],
     wake: PipeReader,
     shared: Arc<Shared>,
-    started: Instant,
     arrived: u64,
     data: [u32; 2],
     delayed: BinaryHeap<Reverse<Delayed>>,
@@ -60,7 +60,6 @@ impl Relay {
             sides: [PacketSocket::open(left)?, PacketSocket::open(right)?],
             wake,
             shared,
-            started: Instant::now(),
             arrived: 0,
             data: [0; 2],
             delayed: BinaryHeap::new(),
@@ -106,14 +105,8 @@ impl Relay {
         if actions.is_empty() {
             actions.push(Action::Pass);
         }
-        let arrival = Arrival {
-            index,
-            at: self.started.elapsed(),
-            direction,
-            data,
-            actions: actions.clone(),
-            tcp: tcp.clone(),
-        };
+        let arrival =
+            Arrival { index, at: since_begun(), direction, data, actions: actions.clone(), tcp: tcp.clone() };
         lock(&self.shared.log).arrivals.push(arrival);
         let frame = Carried { index, direction, tcp, received };
         for action in actions {
@@ -163,8 +156,7 @@ impl Relay {
 
     fn transmit(&self, direction: Direction, arrival: Option<u64>, bytes: &[u8], unfinished: Unfinished) {
         // The log comes first: whoever sees the frame arrive finds it there.
-        let departure =
-            Departure { at: self.started.elapsed(), direction, arrival, tcp: TcpFacts::parse(bytes) };
+        let departure = Departure { at: since_begun(), direction, arrival, tcp: TcpFacts::parse(bytes) };
         lock(&self.shared.log).departures.push(departure);
         if let Err(error) = self.sides[direction.reversed() as usize].send(bytes, unfinished) {
             eprintln!("the box could not send a frame of {} bytes: {error}", bytes.len());

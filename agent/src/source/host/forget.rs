@@ -25,8 +25,8 @@ impl Host {
     pub fn sweep(&mut self, now: Nanos, limits: &Limits) {
         let Tables { flows, half_open, .. } = &mut self.tables;
         let mut over = Vec::new();
-        for (table, waiting) in [(flows, false), (half_open, true)] {
-            let what = |flow: &Flow| fate(flow, waiting, now, limits, limits.time_wait);
+        for table in [flows, half_open] {
+            let what = |flow: &Flow| fate(flow, now, limits, limits.time_wait);
             let gone = table.take(|_, flow| what(flow) != Fate::Keep);
             over.extend(gone.into_iter().map(|(key, flow)| (key, flow, what(&flow))));
         }

@@ -90,6 +90,7 @@ impl Host {
             totals: zeroed(places),
             health: zeroed(2 * (config.points as usize + 1)),
             records: RefCell::default(),
+            moving: Box::default(),
             scratch: Box::new(UnsafeCell::new(MaybeUninit::uninit())),
         };
         Self { tables }
@@ -177,7 +178,7 @@ impl Host {
     pub fn each_open(&mut self, mut show: impl FnMut(FlowKey, &Flow, [Counts; 2])) {
         let Tables { flows, half_open, scores, .. } = &mut self.tables;
         for (key, flow) in flows.iter().chain(half_open.iter()) {
-            if flow.has(Flow::USED) && !flow.has(Flow::ENDED) && !flow.has(Flow::MOVED) {
+            if flow.has(Flow::USED) && !flow.has(Flow::ENDED) {
                 show(key, flow, counts(scores, &key, flow));
             }
         }
@@ -244,6 +245,7 @@ struct Tables {
     totals: Box<[UnsafeCell<Totals>]>,
     health: Box<[UnsafeCell<HealthCounts>]>,
     records: RefCell<Records>,
+    moving: Box<UnsafeCell<Flow>>,
     scratch: Box<UnsafeCell<MaybeUninit<Scratch>>>,
 }
 
@@ -281,17 +283,13 @@ impl World for Tables {
         self.half_open.make(key, blank, self.room.half_open)
     }
 
-    fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow> {
-        let moved = || {
-            let mut flow = Flow::default();
-            // SAFETY: the pipeline hands in an entry that it found; `flow` is another.
-            unsafe { (*frozen).copy_to(&raw mut flow) };
-            flow.bits &= !Flow::MOVED;
-            flow
-        };
-        let entry = self.flows.make(key, moved, self.room.flows)?;
-        self.half_open.remove(key);
-        Some(entry)
+    fn reserve(&self, key: &FlowKey) -> Option<*mut Flow> {
+        let blank = || Flow { tag: key.tag(), bits: Flow::MOVED, ..Flow::default() };
+        self.flows.make(key, blank, self.room.flows)
+    }
+
+    fn moving(&self) -> Option<*mut Flow> {
+        Some(self.moving.get())
     }
 
     fn abandon(&self, key: &FlowKey) {

@@ -1,6 +1,7 @@
 //! The host's tables do what the kernel's do.
 
 use super::*;
+use crate::config::Limits;
 use agent_ebpf::{
     health::Health,
     label::Side,
@@ -108,17 +109,32 @@ fn a_closed_connection_that_finds_no_room_is_counted() {
 }
 
 #[test]
-fn full_tables_follow_nothing_new_and_say_so() {
+fn a_full_flow_table_loses_no_connection_and_a_full_half_open_table_follows_nothing_new() {
     let mut host = host(Room { flows: [1, 1], half_open: [2, 1], ..Room::default() });
     for last in 1..=4 {
         shake_hands(&mut host, ([198, 51, 100, last], 50_000));
     }
     assert_eq!((host.flows().count(), host.half_open().count()), (1, 2));
+    let again = frame(([198, 51, 100, 2], 50_000), SERVER, Flags::ACK, 10, 100);
+    host.feed(&again.as_slice(), 7, Direction::Ingress, Nanos(9_000));
+    let segments: Vec<u64> = host.half_open().map(|(_, f)| f.half[0].segments + f.half[1].segments).collect();
+    assert_eq!(segments.iter().sum::<u64>(), 7, "both are followed on");
     let health: Vec<_> =
         Direction::ALL.iter().map(|direction| *host.health(0, *direction).unwrap()).collect();
     let sum = |what: Health| health.iter().map(|h| h[what as usize]).sum::<u64>();
-    assert_eq!((sum(Health::Seen), sum(Health::Counted)), (12, 12));
-    assert_eq!((sum(Health::HalfOpenFull), sum(Health::FlowTableFull)), (3, 2));
+    assert_eq!((sum(Health::Seen), sum(Health::Counted)), (13, 13));
+    assert_eq!(
+        (sum(Health::HalfOpenFull), sum(Health::FlowTableFull)),
+        (3, 2),
+        "a connection is refused once"
+    );
+    // Room again, and the next packet takes it.
+    let first = frame(([198, 51, 100, 1], 50_000), SERVER, Flags::RST | Flags::ACK, 10, 100);
+    host.feed(&first.as_slice(), 7, Direction::Ingress, Nanos(9_000));
+    let limits = Limits::default();
+    host.sweep(Nanos(9_000 + u64::try_from((limits.time_wait * 2).as_nanos()).unwrap()), &limits);
+    host.feed(&again.as_slice(), 7, Direction::Ingress, Nanos(u64::from(u32::MAX)));
+    assert_eq!((host.flows().count(), host.half_open().count()), (1, 1));
 }
 
 #[test]

@@ -3,9 +3,10 @@
 //!
 //! Several processors may be here with packets of one flow. A flow changes only under its lock ([`World::with`]), so
 //! its counts are exact and its state is one that some order of the packets gives. Totals are per processor and need
-//! no lock. A flow that moves from the half-open to the flow table is frozen first (`Flow::MOVED`); whoever meets the
-//! frozen one finishes the move, which is harmless to do twice. An entry that was given to another connection between
-//! look-up and lock is known by its tag and looked up again.
+//! no lock. An entry that was given to another connection between look-up and lock is known by its tag and looked up again.
+//! How a flow goes from table to table: [`moving`].
+
+mod moving;
 
 use crate::{
     anomaly::{Anomaly, AnomalySet, Cause, detect},
@@ -29,6 +30,7 @@ use crate::{
 };
 use bytemuck::Pod;
 use core::ptr::NonNull;
+use moving::{confirm, settle, unconfirmed};
 
 /// The tables and the clock around the pipeline.
 pub trait World {
@@ -48,8 +50,10 @@ pub trait World {
     fn half_open(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// Makes a half-open flow, blank but for its tag, or finds the one another processor has just made; `None` when the table is full.
     fn create(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// Moves a frozen half-open flow to the flow table, or finds it moved; `None` when that table is full.
-    fn promote(&self, key: &FlowKey, frozen: *mut Flow) -> Option<*mut Flow>;
+    /// A place in the flow table, found or made: blank but for its tag and `Flow::MOVED`; `None` when that table is full.
+    fn reserve(&self, key: &FlowKey) -> Option<*mut Flow>;
+    /// Room for a flow on its way there; nothing else uses it meanwhile. Its contents mean nothing.
+    fn moving(&self) -> Option<*mut Flow>;
     /// Drops what the half-open table has of a flow that stands in the flow table.
     fn abandon(&self, key: &FlowKey);
     /// A flow's scoreboard, made if need be; `None` when there is no room.
@@ -109,7 +113,7 @@ enum Step {
     Done,
     /// The flow needs its scoreboard.
     Score,
-    /// The entry is frozen: the flow stands, or will stand, in the flow table.
+    /// The flow is on its way to the flow table.
     Moved,
     /// The entry is another connection's by now.
     Gone,
@@ -228,14 +232,12 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
         step = closely(w, entry, x, h);
     }
     if step == Step::Moved || step == Step::Gone {
-        let found = if step == Step::Moved { w.promote(&x.key, entry) } else { w.flow(&x.key) };
-        match found {
-            Some(e) => entry = e,
-            None => {
-                note(h, if step == Step::Moved { Health::FlowTableFull } else { Health::LostRace });
-                return stranger(x);
-            }
-        }
+        let Some(e) = w.flow(&x.key) else {
+            note(h, Health::LostRace);
+            return stranger(x);
+        };
+        entry = e;
+        settle(w, x, entry);
         x.waiting = false;
         step = closely(w, entry, x, h);
     }
@@ -255,30 +257,9 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
     if x.facts.closed.is_some() {
         record_end(w, x, entry);
     }
-    if x.waiting && x.facts.confirmed && w.promote(&x.key, entry).is_none() {
-        note(h, Health::FlowTableFull);
+    if x.waiting && x.facts.confirmed {
+        confirm(w, x, entry, h);
     }
-}
-
-/// An entry of a flow that the flow table does not have: one half-open, or made for it.
-///
-/// The flow table is asked again afterwards. Another processor may have promoted the flow since it was asked first; then
-/// it stands there before it goes from the half-open table, and what was found or made here is nobody's.
-#[inline(never)]
-fn unconfirmed<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
-    x.waiting = true;
-    let entry = match w.half_open(&x.key) {
-        Some(e) => NonNull::new(e),
-        None => meet(w, x),
-    };
-    if entry.is_some()
-        && let Some(e) = w.flow(&x.key)
-    {
-        w.abandon(&x.key);
-        x.waiting = false;
-        return NonNull::new(e);
-    }
-    entry
 }
 
 /// One look at the flow, under its lock: enough for all but what belongs on the scoreboard.
@@ -309,11 +290,14 @@ fn closely<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch, h: Option<*mut He
 
 #[inline(always)]
 fn unjudged(flow: &mut Flow, x: &mut Scratch) -> Step {
-    if flow.tag != x.sighting.tag || !flow.has(Flow::USED) {
+    if flow.tag != x.sighting.tag {
         return Step::Gone;
     }
-    if x.waiting && flow.has(Flow::MOVED) {
+    if flow.has(Flow::MOVED) {
         return Step::Moved;
+    }
+    if !flow.has(Flow::USED) {
+        return Step::Gone;
     }
     count_only(flow, &x.segment, &x.sighting, &mut x.facts);
     Step::Done
@@ -334,7 +318,7 @@ fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Ste
     if flow.tag != x.sighting.tag {
         return Step::Gone;
     }
-    if x.waiting && flow.has(Flow::MOVED) {
+    if flow.has(Flow::MOVED) {
         return Step::Moved;
     }
     match before(flow, &x.segment, x.sighting.dir, score.is_some()) {
@@ -347,9 +331,6 @@ fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Ste
         }
         Before::Go => {
             observe(flow, score, &x.segment, &x.sighting, &mut x.facts);
-            if x.waiting && x.facts.confirmed {
-                flow.bits |= Flow::MOVED;
-            }
             if x.facts.remember {
                 x.closed = Closed::of(flow);
             }
@@ -526,11 +507,14 @@ fn head(x: &Scratch) -> Head {
 #[inline(never)]
 fn ended<W: World>(w: &W, x: &mut Scratch, entry: *mut Flow) {
     let (close, unanswered) = x.ended;
-    if let Some(t) = w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
-        add(t, Traffic::Closed.place(closer(close), close as usize), 1);
-        if unanswered > 0 {
-            add(t, Anomaly::UnansweredRequest.place(Side::Client, 0), 1);
+    match w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
+        Some(t) => {
+            add(t, Traffic::Closed.place(closer(close), close as usize), 1);
+            if unanswered > 0 {
+                add(t, Anomaly::UnansweredRequest.place(Side::Client, 0), 1);
+            }
         }
+        None => note(w.health(health_index(x.point as u32, x.direction)), Health::MapError),
     }
     record_end(w, x, entry);
 }
