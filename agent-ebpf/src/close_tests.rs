@@ -1,6 +1,7 @@
 //! How connections end and who closed them; what asks for nothing; and connections that both sides open.
 
 use crate::{
+    anomaly::Cause,
     close::{closer, how_ended},
     facts::{RetransKind, Verdict},
     flow::{Closed, Flow},
@@ -118,4 +119,23 @@ fn a_simultaneous_open_is_one_connection() {
     assert_eq!((talk.flow.client, talk.ended.len()), (0, 0));
     let again = talk.hear(300 * MS, C, segment(1, 1, 10));
     assert_eq!((again.verdict, again.kind), (Verdict::Retransmission, RetransKind::Probe));
+}
+
+#[test]
+fn keepalives_that_nobody_answers_are_a_timeout() {
+    let cause = |answered: bool| {
+        let mut talk = Talk::established();
+        talk.hear(MS, C, segment(1, 1, 100));
+        talk.hear(MS, S, segment(1, 101, 50));
+        talk.hear(MS, C, segment(101, 51, 0));
+        for _ in 0..4 {
+            talk.hear(1_000 * MS, S, segment(50, 101, 0));
+            if answered {
+                talk.hear(MS, C, segment(101, 51, 0));
+            }
+        }
+        talk.hear(1_000 * MS, S, rst(51, 101)).cause
+    };
+    assert_eq!(cause(false), Cause::Timeout as u8 + 1);
+    assert_eq!(cause(true), Cause::Abort as u8 + 1);
 }

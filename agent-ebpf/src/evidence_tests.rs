@@ -25,8 +25,8 @@ fn judge((hole, rest, verdict, evidence): Case) {
 #[test]
 fn time_alone() {
     // A full round trip from this point to both ends takes 2 ms.
-    judge((true, vec![(1_999, C, segment(1, 1, 100))], Verdict::OutOfOrder, Evidence::Time));
-    judge((true, vec![(2_000, C, segment(1, 1, 100))], Verdict::LateFill, Evidence::Time));
+    judge((true, vec![(1_749, C, segment(1, 1, 100))], Verdict::OutOfOrder, Evidence::Time));
+    judge((true, vec![(1_750, C, segment(1, 1, 100))], Verdict::LateFill, Evidence::Time));
     judge((false, vec![(1_999, C, segment(101, 1, 100))], Verdict::Duplicate, Evidence::Time));
 }
 
@@ -115,6 +115,35 @@ fn timestamps_alone() {
     assert_eq!(judged(true, 13, 101), (Verdict::LateFill, Evidence::Time));
     assert_eq!(judged(false, 12, 101), (Verdict::Duplicate, Evidence::Timestamp));
     assert_eq!(judged(false, 14, 201), (Verdict::Retransmission, Evidence::Sequence));
+}
+
+/// As hosts do that send no identifications, IPv6 among them.
+#[test]
+fn a_copy_echoes_nothing_new() {
+    let echo = |ts_ecr, mut s: Segment| {
+        s.options.ts_ecr = ts_ecr;
+        ts(500, s)
+    };
+    let copied = |told: Option<u32>, ts_ecr| {
+        let mut talk = Talk::established();
+        talk.hear(MS, C, echo(70, segment(1, 1, 100)));
+        talk.hear(0, C, echo(70, segment(101, 1, 100)));
+        talk.hear(0, S, ts(70, segment(1, 101, 0)));
+        if let Some(ts_val) = told {
+            for _ in 0..3 {
+                talk.hear(0, S, ts(ts_val, segment(1, 101, 0)));
+            }
+        }
+        let facts = talk.hear(100, C, echo(ts_ecr, segment(1, 1, 100)));
+        (facts.verdict, facts.evidence)
+    };
+    assert_eq!(copied(None, 70), (Verdict::Duplicate, Evidence::Timestamp));
+    assert_eq!(
+        copied(Some(80), 70),
+        (Verdict::Duplicate, Evidence::Timestamp),
+        "sent before it heard of a loss"
+    );
+    assert_eq!(copied(Some(80), 80), (Verdict::Spurious, Evidence::Ack), "sent because of it");
 }
 
 #[test]

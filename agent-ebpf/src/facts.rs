@@ -101,6 +101,10 @@ pub struct Facts {
     pub data_before: bool,
     /// The client had begun a second exchange before.
     pub second_exchange: bool,
+    /// The connection was seen from its handshake on.
+    pub begun: bool,
+    /// Its sender was seen before.
+    pub met: bool,
     /// Highest number of unanswered repeats of the same bytes before, of either half.
     pub repeats: u8,
     /// Nanoseconds since the flow's last packet; 0 for its first.
@@ -173,6 +177,8 @@ impl Facts {
             fin_before: false,
             data_before: false,
             second_exchange: false,
+            begun: false,
+            met: false,
             repeats: 0,
             silence: 0,
             idle_limit: u64::MAX,

@@ -269,10 +269,11 @@ impl Path {
 }
 
 /// Identifications only tell the order of sending within one IPv4 half; SYN-ACKs of Linux carry 0
-/// (`ip_build_and_send_pkt`), so SYNs are left out.
+/// (`ip_build_and_send_pkt`), so SYNs are left out, and so is 0 itself: a host that counts comes by it once in 65,536
+/// packets, one that does not care (RFC 6864, 4.1) always sends it.
 #[inline(always)]
 pub fn carries_id(s: &Segment) -> bool {
-    !s.v6 && !s.flags.syn() && !s.flags.rst()
+    !s.v6 && s.ip_id != 0 && !s.flags.syn() && !s.flags.rst()
 }
 
 #[cfg(test)]

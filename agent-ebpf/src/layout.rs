@@ -39,6 +39,7 @@ maps! {
     SCORES6 = 4_096, "Scoreboards of IPv6 flows that have had an anomaly.";
     SERVICES = 4_096, "Servers' prefixes and ports: `ServiceKey` to service number (longest prefix).";
     POINTS = 65_536, "Watched interfaces: the low 16 bits of the interface index to `Point`.";
+    HOPS = crate::hops::PLACES as usize, "The TTL of servers' SYN-ACKs: `hops::place` to `Hops`.";
     SETTINGS = 1, "One `Settings`.";
     TOTALS = 64, "Per-CPU `Totals`, at `totals_index`.";
     HEALTH = 32, "Per-CPU `HealthCounts`, at `health_index`.";

@@ -18,6 +18,7 @@ pub mod flow;
 pub mod half;
 pub mod health;
 pub mod histogram;
+pub mod hops;
 pub mod label;
 pub mod layout;
 pub mod observe;

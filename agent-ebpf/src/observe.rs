@@ -13,7 +13,7 @@ use crate::{
     open::{self, takes_over},
     scoreboard::{HalfScore, Scoreboard},
     seq::SeqNum,
-    sequence::{KEEPALIVE_SILENCE, decide, explain, follow, keep, locate},
+    sequence::{KEEPALIVE_SILENCE, count_repeat, decide, explain, follow, keep, locate, round_trip_us},
     time::Nanos,
     traffic::{Close, Opened},
     wire::Segment,
@@ -52,6 +52,8 @@ pub struct Sighting {
     pub services: [u16; 2],
     /// The connection that had the five-tuple before, where the flow table has forgotten it.
     pub prior: Option<Closed>,
+    /// Of an RST the TTL that is usual for its sender's SYN-ACKs ([`crate::hops`]), 0 for none.
+    pub usual_ttl: u8,
     /// Limits.
     pub settings: Settings,
 }
@@ -61,7 +63,16 @@ impl Sighting {
     #[inline(always)]
     pub const fn blank(direction: Direction) -> Self {
         let settings = Settings { idle: 0, time_wait: 0 };
-        Self { dir: 0, tag: 0, direction, now: Nanos(0), services: [0; 2], prior: None, settings }
+        Self {
+            dir: 0,
+            tag: 0,
+            direction,
+            now: Nanos(0),
+            services: [0; 2],
+            prior: None,
+            usual_ttl: 0,
+            settings,
+        }
     }
 }
 
@@ -178,7 +189,11 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
     if f.rst {
         let me = &mut flow.half[at.dir & 1];
         me.segments += s.segments as u64;
-        f.foreign = me.seen() && is_foreign(me, &flow.path[at.dir & 1], s);
+        f.foreign = if me.seen() {
+            is_foreign(me, &flow.path[at.dir & 1], s)
+        } else {
+            at.usual_ttl != 0 && at.usual_ttl != s.ttl
+        };
         if let Some(sc) = &score {
             let [a, b] = &sc.half;
             f.repeats = if a.repeats > b.repeats { a.repeats } else { b.repeats };
@@ -192,6 +207,11 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         acknowledge(flow, score.as_deref_mut(), s, at, f);
         let (flow, f) = (settled(flow), settled(f));
         place(flow, score.as_deref_mut(), s, at, f);
+        if let Some(sc) = &mut score
+            && matches!(f.verdict, Verdict::Keepalive)
+        {
+            count_repeat(&mut sc.half[at.dir & 1], s.seq);
+        }
         if let Some(sc) = &mut score
             && f.below
         {
@@ -287,7 +307,9 @@ fn recall(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
     f.gap = flow.gap;
     f.holder = open::holder_of(flow);
     f.outcome = open::outcome_of(flow);
+    f.begun = !flow.has(Flow::JOINED_LATE);
     let (me, peer) = halves(flow, at.dir);
+    f.met = me.seen();
     f.expected = me.next;
     f.acked = peer.ack;
     f.dup_acks = peer.dup_acks;
@@ -354,22 +376,25 @@ fn acknowledge(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         return;
     }
     let dir = at.dir & 1;
+    let round_trip_us = round_trip_us(&flow.path);
     let (me, peer) = halves(flow, dir);
     let advances = me.acks_more(s.ack);
+    f.dup_ack = !advances && repeats_ack(me, peer, s);
     if let Some(sc) = score {
         let theirs = &mut sc.half[1 - dir];
-        if advances && theirs.repeats > 0 && s.ack.after(theirs.repeat_seq) {
+        if theirs.repeats > 0 && s.ack.after(theirs.repeat_seq) {
             theirs.repeats = 0;
         }
         if s.options.sack_blocks > 0 {
             f.dsack = theirs.note_sack(&s.options, s.ack);
         }
+        let tells = f.dup_ack || (s.options.sack_blocks > 0 && !f.dsack);
+        if tells && s.options.timestamps {
+            theirs.tell(s.options.ts_val, at.now.stamp(), round_trip_us);
+        }
     }
     if !advances {
-        if repeats_ack(me, peer, s) {
-            me.dup_acks = me.dup_acks.saturating_add(1);
-            f.dup_ack = true;
-        }
+        me.dup_acks = me.dup_acks.saturating_add(f.dup_ack as u8);
         return;
     }
     f.front = true;

@@ -187,7 +187,7 @@ fn fits(flow: &mut Flow, p: &Plain, direction: Direction, exact: bool) -> bool {
 fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
     let dir = (p.dir & 1) as usize;
     let me = &mut settled(flow).half[dir];
-    if p.v6 == 0 {
+    if p.v6 == 0 && p.ip_id != 0 {
         p.order = me.note_ip_id(p.ip_id, p.segments) as u8;
     }
     let me = &mut settled(flow).half[dir];
@@ -201,7 +201,7 @@ fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
     }
     let me = &mut settled(flow).half[dir];
     let acks = me.acks_more(p.ack);
-    if p.v6 == 0 && (p.payload > 0 || acks) {
+    if p.v6 == 0 && p.ip_id != 0 && (p.payload > 0 || acks) {
         flow.path[dir].learn_ids(IdOrder::of(p.order));
     }
     if acks {

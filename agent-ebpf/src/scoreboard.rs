@@ -117,6 +117,10 @@ pub struct HalfScore {
     /// `next` when something was last sent again: until it is acknowledged the half may send at once what an
     /// acknowledgement of a part shows to be lost (RFC 6582, 3.2, "recover").
     pub recover: SeqNum,
+    /// TSval of the other side's first acknowledgement that told of a loss, in its latest run of such.
+    pub told_ts: u32,
+    /// When the run's latest came.
+    pub told_at: Stamp,
     /// How often in a row they were, unanswered; stops at 255.
     pub repeats: u8,
     /// `HalfScore::FORGOT` and the like.
@@ -134,7 +138,7 @@ pub struct Scoreboard {
     /// The halves.
     pub half: [HalfScore; 2],
 }
-const _: () = assert!(size_of::<Scoreboard>() == 576);
+const _: () = assert!(size_of::<Scoreboard>() == 592);
 
 impl Scoreboard {
     /// Forgets everything.
@@ -163,6 +167,9 @@ impl HalfScore {
     pub const BEHIND: u8 = 1 << 4;
     /// `recover` counts.
     pub const RECOVERED: u8 = 1 << 5;
+
+    /// `told_ts` counts.
+    pub const TOLD: u8 = 1 << 6;
 
     /// Whether `bit` is set.
     #[inline(always)]
@@ -305,6 +312,23 @@ impl HalfScore {
             i += 1;
         }
         dsack
+    }
+
+    /// Notes an acknowledgement that tells the half of a loss. Within two round trips (`us`) of another the half may still
+    /// be answering that one: both are one run.
+    #[inline(always)]
+    pub fn tell(&mut self, ts_val: u32, now: Stamp, us: u32) {
+        if !self.has(Self::TOLD) || now.since(self.told_at) > us.saturating_mul(2) {
+            self.told_ts = ts_val;
+        }
+        self.told_at = now;
+        self.bits |= Self::TOLD;
+    }
+
+    /// Whether what echoes `ts_ecr` can have been sent because of such a run: its sender had heard of it.
+    #[inline(always)]
+    pub fn told(&self, ts_ecr: u32) -> bool {
+        self.has(Self::TOLD) && ts_ecr.wrapping_sub(self.told_ts) as i32 >= 0
     }
 
     /// Whether the other side has reported all of `[seq, end)` as received.

@@ -45,15 +45,33 @@ struct Context<'a> {
     now: Nanos,
 }
 
+/// What one full round trip takes, by the smallest samples, microseconds: from this point to either end and back, added
+/// up. Nothing can be sent again sooner, because its sender must first hear that it is missing.
+#[inline(always)]
+pub fn round_trip_us(paths: &[Path; 2]) -> u32 {
+    full_round_trip(&paths[0], &paths[1])
+}
+
+#[inline(always)]
+fn full_round_trip(a: &Path, b: &Path) -> u32 {
+    match a.rtt_min_us.saturating_add(b.rtt_min_us) {
+        0 => UNKNOWN_RTT_US,
+        us => us,
+    }
+}
+
 impl Context<'_> {
-    /// What one full round trip takes at least, microseconds: from this point to either end and back, added up.
-    /// Nothing can be sent again sooner, because its sender must first hear that it is missing.
+    /// What one full round trip takes, microseconds.
     #[inline(always)]
     fn round_trip_us(&self) -> u32 {
-        match self.paths[0].rtt_min_us.saturating_add(self.paths[1].rtt_min_us) {
-            0 => UNKNOWN_RTT_US,
-            us => us,
-        }
+        full_round_trip(self.paths[0], self.paths[1])
+    }
+
+    /// What it takes at least: the smallest of a few samples has an eighth of what hosts and queues add.
+    #[inline(always)]
+    fn shortest_us(&self) -> u32 {
+        let us = self.round_trip_us();
+        us - us / 8
     }
 
     /// Whether the IPv4 identification tells the order of sending.
@@ -234,7 +252,7 @@ fn filled(score: &HalfScore, s: &Segment, age_us: u32, c: &Context) -> (Verdict,
             return (if later < 0 { Verdict::OutOfOrder } else { Verdict::LateFill }, Evidence::Timestamp);
         }
     }
-    if age_us < c.round_trip_us() {
+    if age_us < c.shortest_us() {
         return (Verdict::OutOfOrder, Evidence::Time);
     }
     let evidence = if score.sacked_above(hole.start) {
@@ -281,17 +299,24 @@ fn repeated(score: &mut HalfScore, s: &Segment, f: &Facts, c: &Context) -> (Verd
         None => {
             // Why its sender may have sent something again without a silence: it was told of a loss (RFC 5681, 3.2), or
             // of a part of one (RFC 6582, 3.2).
-            let reason = c.peer.dup_acks > 0 || score.sacked_above(known_end) || recovering;
-            if timestamps && later < 0 {
+            // A server answers every SYN it gets again, and its timer besides (RFC 9293, 3.10.7.4): two SYN-ACKs may
+            // follow each other at once.
+            let syn_ack = s.flags.syn() && s.flags.ack();
+            // What is sent again echoes the acknowledgement that asked for it, if not a later one (RFC 7323, 4.3).
+            let told = if timestamps {
+                score.told(s.options.ts_ecr)
+            } else {
+                c.peer.dup_acks > 0 || score.sacked_above(known_end)
+            };
+            let reason = told || recovering;
+            let at_once = later == 0 && !reason && !f.front && !syn_ack && silence < c.round_trip_us();
+            if timestamps && (later < 0 || at_once) {
                 // What is sent again carries the clock of its sending: it was copied, or sent again before the newest
-                // one and overtaken by it.
+                // one and overtaken by it. A timer would have let that clock go on.
                 let verdict = if reason { Verdict::Unknown } else { Verdict::Duplicate };
                 return (verdict, Evidence::Timestamp);
             }
             let soon = !score.has(HalfScore::BEHIND) && silence < c.round_trip_us();
-            // A server answers every SYN it gets again, and its timer besides (RFC 9293, 3.10.7.4): two SYN-ACKs may
-            // follow each other at once.
-            let syn_ack = s.flags.syn() && s.flags.ack();
             // Whatever a sender's identifications mean, a copy has the one of its original.
             let other_id = matches!(c.order, Some(order) if !matches!(order, IdOrder::Again));
             let other = f.front || other_id || (timestamps && later > 0);
@@ -367,14 +392,20 @@ fn kind(score: &HalfScore, s: &Segment, c: &Context) -> RetransKind {
     if tail { RetransKind::Probe } else { RetransKind::Unknown }
 }
 
-/// Keeps count of unanswered repeats of the same bytes, and how far a timeout's recovery reaches.
+/// Keeps count of unanswered repeats of the same bytes; a keepalive asks again for the acknowledgement of one it has sent.
 #[inline(always)]
-fn note_repeat(sc: &mut HalfScore, seq: SeqNum, next: SeqNum, kind: RetransKind) {
+pub fn count_repeat(sc: &mut HalfScore, seq: SeqNum) {
     if sc.repeats > 0 && sc.repeat_seq == seq {
         sc.repeats = sc.repeats.saturating_add(1);
     } else {
         (sc.repeat_seq, sc.repeats) = (seq, 1);
     }
+}
+
+/// Keeps account of what was sent again: how often, and how far a timeout's recovery reaches.
+#[inline(always)]
+fn note_repeat(sc: &mut HalfScore, seq: SeqNum, next: SeqNum, kind: RetransKind) {
+    count_repeat(sc, seq);
     sc.recover = next;
     sc.bits |= HalfScore::RECOVERED;
     if matches!(kind, RetransKind::Timeout)

@@ -22,10 +22,10 @@ labels! {
         Refused = "refused": "the RST answers a SYN: nobody listens, or a firewall rejects",
         HalfOpen = "half_open": "before any data: health checks and scanners end like this",
         AfterFin = "after_fin": "after a FIN: fast recycling, or data after the close",
-        Timeout = "timeout": "at least three repeats of the same bytes had gone unanswered",
+        Timeout = "timeout": "at least three repeats of the same bytes, or keepalives, had gone unanswered",
         Idle = "idle": "the connection had been silent for the idle limit",
         Abort = "abort": "any other RST of an established connection",
-        UnknownFlow = "unknown_flow": "this point never saw the connection",
+        UnknownFlow = "unknown_flow": "this point never saw the connection, or only the one packet that was refused",
     }
 }
 
@@ -72,7 +72,13 @@ fn rule(f: &Facts) -> Cause {
         return Cause::AfterFin;
     }
     if !f.data_before && f.phase < Phase::Closed as u8 {
-        return Cause::HalfOpen;
+        if f.begun {
+            return Cause::HalfOpen;
+        }
+        // The answer to a packet of a connection that its receiver does not know either (RFC 9293, 3.10.7.1).
+        if !f.met {
+            return Cause::UnknownFlow;
+        }
     }
     if f.repeats >= TIMEOUT_REPEATS {
         return Cause::Timeout;
@@ -106,7 +112,7 @@ mod tests {
     use super::*;
 
     fn rst(side: Side, phase: Phase) -> Facts {
-        Facts { rst: true, phase: phase as u8, data_before: true, ..Facts::blank(side, 0, 1) }
+        Facts { rst: true, phase: phase as u8, begun: true, met: true, data_before: true, ..Facts::blank(side, 0, 1) }
     }
 
     #[test]
@@ -134,6 +140,9 @@ mod tests {
         assert_eq!(rule(&Facts { holder: Some(Holder::Open), ..challenged }), Cause::TimeWait);
         assert_eq!(rule(&rst(Side::Server, Phase::SynSent)), Cause::Refused);
         assert_eq!(rule(&Facts { data_before: false, ..rst(Side::Client, Phase::SynReceived) }), Cause::HalfOpen);
+        let late = Facts { data_before: false, begun: false, ..est(Side::Server) };
+        assert_eq!(rule(&Facts { met: false, ..late }), Cause::UnknownFlow);
+        assert_eq!(rule(&late), Cause::Abort, "idle when it was met, and none of the handshake seen");
         assert_eq!(rule(&Facts { fin_before: true, repeats: 9, ..est(Side::Client) }), Cause::AfterFin);
         assert_eq!(rule(&Facts { repeats: 3, silence: 9, idle_limit: 5, ..est(Side::Client) }), Cause::Timeout);
         assert_eq!(rule(&Facts { repeats: 2, silence: 5, idle_limit: 5, ..est(Side::Client) }), Cause::Idle);

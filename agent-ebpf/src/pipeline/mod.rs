@@ -16,6 +16,7 @@ use crate::{
     flow::{Closed, Flow, FlowKey, FlowKey4},
     health::Health,
     histogram::Histogram,
+    hops::{self, Hops},
     label::{Direction, Side},
     layout::{Config, HealthCounts, Totals, health_index, totals_index},
     observe::{Before, Settings, Sighting, before, count_only, observe},
@@ -64,6 +65,8 @@ pub trait World {
     fn remember(&self, key: &FlowKey, closed: &Closed) -> bool;
     /// The number of the service at an end point, 0 for none.
     fn service(&self, addr: &Addr, port: u16) -> u16;
+    /// A place of the table of TTLs ([`hops`]).
+    fn hops(&self, place: u32) -> Option<*mut u64>;
     /// Takes a flow's lock. Nothing of the world may be asked until [`World::unlock`].
     fn lock(&self, entry: *mut Flow);
     /// Lets it go.
@@ -103,6 +106,14 @@ impl Scratch {
     pub const fn judged(&self) -> (&Segment, &Facts, &FlowKey, usize) {
         (&self.segment, &self.facts, &self.key, self.sighting.dir)
     }
+
+    /// The key, of which the caller knows the family.
+    #[inline(always)]
+    fn key<const V6: bool>(&self) -> &FlowKey {
+        // SAFETY: `follow` chose the family by the key, which does not change until the packet is through.
+        unsafe { core::hint::assert_unchecked(matches!(self.key, FlowKey::V6(_)) == V6) };
+        &self.key
+    }
 }
 
 /// What became of one look at a flow.
@@ -127,13 +138,12 @@ enum Step {
 #[inline(always)]
 pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direction) {
     let point = w.point(ifindex);
-    let h = w.health(health_index(
-        match point {
-            Some(p) => p as u32,
-            None => w.config().points,
-        },
-        direction,
-    ));
+    let place = match point {
+        Some(p) => p as u32,
+        None => w.config().points,
+    };
+    // There always is: `Config::points` and the table were made together.
+    let Some(h) = w.health(health_index(place, direction)) else { return };
     note(h, Health::Seen);
     let Some(point) = point else {
         return note(h, Health::UnknownInterface);
@@ -178,13 +188,19 @@ fn read<F: Frame>(frame: &F, segment: &mut Segment) -> Option<Health> {
 }
 
 #[inline(always)]
-fn note(h: Option<*mut HealthCounts>, what: Health) {
-    if let Some(h) = h {
-        let place = core::hint::black_box(what as usize);
-        if place < Health::COUNT {
-            // SAFETY: the pointer is to this processor's own counters, and nothing else holds a reference to them.
-            unsafe { (*h)[place] += 1 }
-        }
+fn note(h: *mut HealthCounts, what: Health) {
+    let place = core::hint::black_box(what as usize);
+    if place < Health::COUNT {
+        // SAFETY: the pointer is to this processor's own counters, and nothing else holds a reference to them.
+        unsafe { (*h)[place] += 1 }
+    }
+}
+
+/// The same where the counters are not at hand.
+#[inline(never)]
+fn note_of<W: World>(w: &W, x: &Scratch, what: Health) {
+    if let Some(h) = w.health(health_index(x.point as u32, x.direction)) {
+        note(h, what);
     }
 }
 
@@ -207,14 +223,23 @@ fn measure(t: *mut Totals, h: Histogram, nanos: u64) {
 
 /// A segment's way from its key to its facts.
 #[inline(always)]
-fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
+fn follow<W: World>(w: &W, x: &mut Scratch, h: *mut HealthCounts) {
     x.sighting.dir = x.key.set(x.point, &x.segment);
     x.sighting.tag = x.key.tag();
     x.sighting.now = w.now();
     x.sighting.settings = w.settings();
-    let mut entry = match w.flow(&x.key) {
+    // Each family by itself from here on: the kernel's verifier would follow the tables of both in every combination.
+    match x.key {
+        FlowKey::V4(_) => follow_in::<W, false>(w, x, h),
+        FlowKey::V6(_) => follow_in::<W, true>(w, x, h),
+    }
+}
+
+#[inline(never)]
+fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCounts) {
+    let mut entry = match w.flow(x.key::<V6>()) {
         Some(e) => e,
-        None => match unconfirmed(w, x) {
+        None => match unconfirmed::<W, V6>(w, x) {
             Some(e) => e.as_ptr(),
             None => return,
         },
@@ -222,30 +247,33 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
     if x.segment.flags.syn() {
         services(w, x);
     }
+    if x.segment.flags.rst() || (x.segment.flags.syn() && x.segment.flags.ack()) {
+        distance(w, x);
+    }
     let mut step = look(w, entry, x);
     if step == Step::Ended {
-        ended(w, x, entry);
+        ended::<W, V6>(w, x, entry);
         x.facts = Facts::blank(Side::Client, 0, 0);
         step = look(w, entry, x);
     }
     if step == Step::Score {
-        step = closely(w, entry, x, h);
+        step = closely::<W, V6>(w, entry, x, h);
     }
     if step == Step::Moved || step == Step::Gone {
-        let Some(e) = w.flow(&x.key) else {
+        let Some(e) = w.flow(x.key::<V6>()) else {
             note(h, Health::LostRace);
             return stranger(x);
         };
         entry = e;
-        settle(w, x, entry);
+        settle::<W, V6>(w, x, entry);
         x.waiting = false;
-        step = closely(w, entry, x, h);
+        step = closely::<W, V6>(w, entry, x, h);
     }
     if step != Step::Done {
         note(h, Health::LostRace);
         return stranger(x);
     }
-    if x.facts.remember && !w.remember(&x.key, &x.closed) {
+    if x.facts.remember && !w.remember(x.key::<V6>(), &x.closed) {
         note(h, Health::ClosedFull);
     }
     if x.facts.hairpin {
@@ -255,10 +283,10 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: Option<*mut HealthCounts>) {
         note(h, Health::HolesForgotten);
     }
     if x.facts.closed.is_some() {
-        record_end(w, x, entry);
+        record_end::<W, V6>(w, x, entry);
     }
     if x.waiting && x.facts.confirmed {
-        confirm(w, x, entry, h);
+        confirm::<W, V6>(w, x, entry, h);
     }
 }
 
@@ -274,8 +302,8 @@ fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
 
 /// One look with the scoreboard, made if need be; where it cannot be had, the segment is counted and not judged.
 #[inline(never)]
-fn closely<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch, h: Option<*mut HealthCounts>) -> Step {
-    match w.score(&x.key, true) {
+fn closely<W: World, const V6: bool>(w: &W, entry: *mut Flow, x: &mut Scratch, h: *mut HealthCounts) -> Step {
+    match w.score(x.key::<V6>(), true) {
         Some(score) => look_closely(w, entry, score, x),
         None => {
             note(h, Health::ScoreboardFull);
@@ -346,11 +374,27 @@ fn services<W: World>(w: &W, x: &mut Scratch) {
     x.sighting.services = [w.service(&low, lport), w.service(&high, hport)];
 }
 
+/// Notes how far away a SYN-ACK's sender is, or recalls how far an RST's should be.
+#[inline(never)]
+fn distance<W: World>(w: &W, x: &mut Scratch) {
+    let (place, known) = hops::place(&x.segment.src, x.point);
+    let Some(entry) = w.hops(place) else { return };
+    // SAFETY: whole words, each valid by itself, are read and written at once; who writes last is right.
+    unsafe {
+        let hops = Hops(entry.read_volatile());
+        if x.segment.flags.rst() {
+            x.sighting.usual_ttl = hops.usual(known);
+        } else {
+            entry.write_volatile(hops.after(known, x.segment.ttl).0);
+        }
+    }
+}
+
 /// A segment without a flow: opens one, unless it belongs to none; then its facts are whose it is.
 #[inline(never)]
-fn meet<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
+fn meet<W: World, const V6: bool>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
     services(w, x);
-    x.sighting.prior = w.closed(&x.key);
+    x.sighting.prior = w.closed(x.key::<V6>());
     let late = match &x.sighting.prior {
         Some(p) => x.sighting.now.since(p.at) <= x.sighting.settings.time_wait,
         None => false,
@@ -369,15 +413,15 @@ fn meet<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
     }
     // What comes late of a connection that has ended and was let go opens nothing.
     if !late || x.segment.flags.syn() {
-        if let Some(entry) = w.create(&x.key) {
+        if let Some(entry) = w.create(x.key::<V6>()) {
             return NonNull::new(entry);
         }
         // Another processor may have made it and moved it on before it could be found.
-        if let Some(entry) = w.flow(&x.key) {
+        if let Some(entry) = w.flow(x.key::<V6>()) {
             x.waiting = false;
             return NonNull::new(entry);
         }
-        note(w.health(health_index(x.point as u32, x.direction)), Health::HalfOpenFull);
+        note_of(w, x, Health::HalfOpenFull);
     }
     stranger(x);
     None
@@ -400,7 +444,7 @@ fn quickly<W: World, F: Frame>(
     p: &mut Plain,
     point: u8,
     direction: Direction,
-    h: Option<*mut HealthCounts>,
+    h: *mut HealthCounts,
 ) -> bool {
     if !quickly_read(frame, point, p) || !quickly_passed(w, p, direction) {
         return false;
@@ -441,7 +485,7 @@ fn add_traffic(t: *mut Totals, side: Side, segments: u32, bytes: u32, payload: u
 fn count<W: World>(w: &W, x: &mut Scratch) {
     let (f, s) = (&x.facts, &x.segment);
     let Some(t) = w.totals(totals_index(w.config().services, x.point, f.svc, x.direction)) else {
-        return note(w.health(health_index(x.point as u32, x.direction)), Health::MapError);
+        return note_of(w, x, Health::MapError);
     };
     add_traffic(t, f.side, s.segments, s.bytes, s.payload);
     if let Some(by) = f.opened {
@@ -478,10 +522,9 @@ fn count<W: World>(w: &W, x: &mut Scratch) {
 
 #[inline(always)]
 fn submitted<W: World>(w: &W, x: &Scratch, stored: bool) {
-    let h = w.health(health_index(x.point as u32, x.direction));
-    note(h, Health::RingSubmitted);
+    note_of(w, x, Health::RingSubmitted);
     if !stored {
-        note(h, Health::RingLost);
+        note_of(w, x, Health::RingLost);
     }
 }
 
@@ -505,7 +548,7 @@ fn head(x: &Scratch) -> Head {
 
 /// A flow was ended because another connection takes its key.
 #[inline(never)]
-fn ended<W: World>(w: &W, x: &mut Scratch, entry: *mut Flow) {
+fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch, entry: *mut Flow) {
     let (close, unanswered) = x.ended;
     match w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
         Some(t) => {
@@ -514,15 +557,15 @@ fn ended<W: World>(w: &W, x: &mut Scratch, entry: *mut Flow) {
                 add(t, Anomaly::UnansweredRequest.place(Side::Client, 0), 1);
             }
         }
-        None => note(w.health(health_index(x.point as u32, x.direction)), Health::MapError),
+        None => note_of(w, x, Health::MapError),
     }
-    record_end(w, x, entry);
+    record_end::<W, V6>(w, x, entry);
 }
 
 /// Puts a flow's end on the ring, with its last state.
 #[inline(never)]
-fn record_end<W: World>(w: &W, x: &Scratch, entry: *mut Flow) {
-    let score = w.score(&x.key, false);
+fn record_end<W: World, const V6: bool>(w: &W, x: &Scratch, entry: *mut Flow) {
+    let score = w.score(x.key::<V6>(), false);
     let stored = w.submit(|to: *mut EndRecord| {
         // SAFETY: the ring hands out memory of a record's size, for this call alone.
         let to = unsafe { &mut *to };

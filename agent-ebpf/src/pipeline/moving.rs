@@ -10,9 +10,9 @@ use core::ptr::NonNull;
 
 /// Gives a flow that was seen to be a conversation its place in the flow table.
 #[inline(always)]
-pub(super) fn confirm<W: World>(w: &W, x: &Scratch, entry: *mut Flow, h: Option<*mut HealthCounts>) {
-    match w.reserve(&x.key) {
-        Some(place) => settle(w, x, place),
+pub(super) fn confirm<W: World, const V6: bool>(w: &W, x: &Scratch, entry: *mut Flow, h: *mut HealthCounts) {
+    match w.reserve(x.key::<V6>()) {
+        Some(place) => settle::<W, V6>(w, x, place),
         None => stay(w, x, entry, h),
     }
 }
@@ -23,18 +23,18 @@ pub(super) fn confirm<W: World>(w: &W, x: &Scratch, entry: *mut Flow, h: Option<
 /// it has its place there before it goes from the half-open table. What was found or made here is nobody's once that place
 /// is filled, and what it is filled with until then.
 #[inline(never)]
-pub(super) fn unconfirmed<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
+pub(super) fn unconfirmed<W: World, const V6: bool>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow>> {
     x.waiting = true;
-    let entry = match w.half_open(&x.key) {
+    let entry = match w.half_open(x.key::<V6>()) {
         Some(e) => NonNull::new(e),
-        None => meet(w, x),
+        None => meet::<W, V6>(w, x),
     };
     if entry.is_some()
-        && let Some(e) = w.flow(&x.key)
+        && let Some(e) = w.flow(x.key::<V6>())
     {
         // SAFETY: the entry is a flow's; the mark goes only once, when the place has been filled.
         if unsafe { (&raw const (*e).bits).read_volatile() } & Flow::MOVED == 0 {
-            w.abandon(&x.key);
+            w.abandon(x.key::<V6>());
         }
         x.waiting = false;
         return NonNull::new(e);
@@ -47,7 +47,7 @@ pub(super) fn unconfirmed<W: World>(w: &W, x: &mut Scratch) -> Option<NonNull<Fl
 /// What the half-open table has not any more has been filled in already, or ended by silence in this instant: a place
 /// still without content begins anew.
 #[inline(never)]
-pub(super) fn settle<W: World>(w: &W, x: &Scratch, place: *mut Flow) {
+pub(super) fn settle<W: World, const V6: bool>(w: &W, x: &Scratch, place: *mut Flow) {
     let Some(copy) = w.moving() else { return };
     let tag = x.sighting.tag;
     // SAFETY: the room is ours for this packet, by the contract of `moving`, and of a flow's size.
@@ -55,7 +55,7 @@ pub(super) fn settle<W: World>(w: &W, x: &Scratch, place: *mut Flow) {
         (*copy).wipe();
         (*copy).tag = tag;
     }
-    if let Some(left) = w.half_open(&x.key) {
+    if let Some(left) = w.half_open(x.key::<V6>()) {
         w.lock(left);
         // SAFETY: the entry is a flow's, under its lock; `copy` is another.
         unsafe {
@@ -75,12 +75,12 @@ pub(super) fn settle<W: World>(w: &W, x: &Scratch, place: *mut Flow) {
         }
     }
     w.unlock(place);
-    w.abandon(&x.key);
+    w.abandon(x.key::<V6>());
 }
 
 /// A flow that finds no place in the flow table: followed where it stands, and counted once.
 #[inline(never)]
-fn stay<W: World>(w: &W, x: &Scratch, entry: *mut Flow, h: Option<*mut HealthCounts>) {
+fn stay<W: World>(w: &W, x: &Scratch, entry: *mut Flow, h: *mut HealthCounts) {
     w.lock(entry);
     // SAFETY: as for `look`.
     let first = unsafe {

@@ -203,6 +203,11 @@ impl World for Kernel {
     }
 
     #[inline(always)]
+    fn hops(&self, place: u32) -> Option<*mut u64> {
+        HOPS.get_ptr_mut(place)
+    }
+
+    #[inline(always)]
     fn lock(&self, entry: *mut Flow) {
         // SAFETY: the pointer is to a map value, whose first field is the lock.
         unsafe { bpf_spin_lock((&raw mut (*entry).lock).cast()) };

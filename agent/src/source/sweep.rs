@@ -112,15 +112,16 @@ impl Pass<'_> {
                 entries += 1;
                 match fate(flow, self.now, self.limits, LINGER) {
                     Fate::Keep => self.open(*key, flow),
-                    Fate::Drop | Fate::End(_) => over.push(*key),
+                    Fate::Drop | Fate::End(_) => over.push((*key, flow.has(Flow::MOVED))),
                 }
             })?;
             self.out.entries[first + i] = entries;
             // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
-            for key in over {
+            for (key, moved) in over {
                 if self.let_go(family, key, half_open)? {
                     self.out.entries[first + i] -= 1;
-                    scores.push(key);
+                    // The scoreboard of one that moved on is in use.
+                    scores.extend((!moved).then_some(key));
                 }
             }
         }
@@ -143,8 +144,7 @@ impl Pass<'_> {
         let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
         let close = match fate(&flow, self.now, self.limits, LINGER) {
             Fate::End(close) => close,
-            // The scoreboard of one that moved on is in use.
-            Fate::Drop => return Ok(!flow.has(Flow::MOVED)),
+            Fate::Drop => return Ok(true),
             Fate::Keep => {
                 // Whoever made a new entry in this instant has the newer state.
                 let _ = map::update(table, &key, &flow, BPF_NOEXIST);

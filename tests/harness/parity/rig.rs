@@ -183,7 +183,7 @@ impl Rig {
             println!("{name}: {verified:?} instructions verified, of a million at most");
         }
         let mut maps = BTreeMap::new();
-        let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK];
+        let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK, names::HOPS];
         for name in FLOWS.iter().chain([&SCORES, &CLOSED]).flatten().chain(&plain) {
             match ebpf.take_map(name) {
                 Some(Map::Array(m) | Map::HashMap(m) | Map::LpmTrie(m)) => {
@@ -240,6 +240,7 @@ impl Rig {
         for (now, before) in health.iter_mut().zip(&self.before.1) {
             now.iter_mut().zip(before).for_each(|(n, b)| *n -= b);
         }
+        self.forget_hops();
         Knowledge {
             flows: self.drain(FLOWS[0], BPF_F_LOCK),
             half_open: self.drain(FLOWS[1], BPF_F_LOCK),
@@ -249,6 +250,13 @@ impl Rig {
             totals,
             health,
         }
+    }
+
+    fn forget_hops(&self) {
+        let mut used = Vec::new();
+        let visit = |place: &u32, word: &u64| used.extend((*word != 0).then_some(*place));
+        map::for_each(fd(self.map(names::HOPS)), 0, visit).expect("a table can be read");
+        used.iter().for_each(|place| self.set(names::HOPS, place, &0u64));
     }
 
     fn all_totals(&self) -> Vec<Totals> {

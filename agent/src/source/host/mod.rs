@@ -11,6 +11,7 @@ use agent_ebpf::{
     facts::Facts,
     flow::{Closed, Flow, FlowKey},
     health::Health,
+    hops,
     label::Direction,
     layout::{Config, HealthCounts, ServiceKey, Totals, health_index, maps::capacity, totals_index},
     observe::Settings,
@@ -82,6 +83,7 @@ impl Host {
             room,
             now: Cell::new(Nanos(0)),
             points: Vec::new(),
+            hops: (0..hops::PLACES).map(|_| UnsafeCell::new(0)).collect(),
             services: BTreeMap::new(),
             flows: Table::default(),
             half_open: Table::default(),
@@ -238,6 +240,8 @@ struct Tables {
     points: Vec<(u32, u8)>,
     /// By prefix length.
     services: BTreeMap<u32, HashMap<[u8; size_of::<ServiceKey>()], u16>>,
+    /// As in the kernel.
+    hops: Box<[UnsafeCell<u64>]>,
     flows: Table<Flow>,
     half_open: Table<Flow>,
     scores: Table<Scoreboard>,
@@ -320,6 +324,10 @@ impl World for Tables {
             longest_first.filter_map(|(bits, known)| known.get(&masked(&key, *bits)).copied()).next()
         };
         ask(port).or_else(|| ask(0)).unwrap_or(0)
+    }
+
+    fn hops(&self, place: u32) -> Option<*mut u64> {
+        self.hops.get(place as usize).map(UnsafeCell::get)
     }
 
     fn lock(&self, _: *mut Flow) {}

@@ -138,6 +138,24 @@ fn a_full_flow_table_loses_no_connection_and_a_full_half_open_table_follows_noth
 }
 
 #[test]
+fn a_refusal_from_elsewhere_is_known_by_its_distance() {
+    let mut host = host(Room::default());
+    for port in 50_000..50_003 {
+        shake_hands(&mut host, ([192, 0, 2, 9], port));
+    }
+    let mut origin = |port, ttl| {
+        let client = ([192, 0, 2, 9], port);
+        syn(&mut host, client);
+        let mut refusal = frame(SERVER, client, Flags::RST | Flags::ACK, 0, 10);
+        refusal[22] = ttl;
+        let judged = host.feed(&refusal.as_slice(), 7, Direction::Egress, Nanos(2_000)).expect("it is TCP");
+        judged.facts.foreign
+    };
+    assert!(!origin(50_003, 64), "as far away as the server");
+    assert!(origin(50_004, 63), "one hop nearer: a firewall that answers for it");
+}
+
+#[test]
 fn a_service_is_found_by_its_longest_prefix_and_the_exact_port_first() {
     let mut host = host(Room::default());
     let entry = |port: u16, last: u8, bits: u32, svc| services::Entry {
