@@ -124,26 +124,29 @@ fn a_copy_echoes_nothing_new() {
         s.options.ts_ecr = ts_ecr;
         ts(500, s)
     };
-    let copied = |told: Option<u32>, ts_ecr| {
+    let copied = |told: Option<u32>, ts_ecr, beyond: u32| {
         let mut talk = Talk::established();
+        talk.hear(0, S, ts(69, segment(1, 1, beyond)));
         talk.hear(MS, C, echo(70, segment(1, 1, 100)));
         talk.hear(0, C, echo(70, segment(101, 1, 100)));
-        talk.hear(0, S, ts(70, segment(1, 101, 0)));
+        talk.hear(0, S, ts(70, segment(1 + beyond, 101, 0)));
         if let Some(ts_val) = told {
             for _ in 0..3 {
-                talk.hear(0, S, ts(ts_val, segment(1, 101, 0)));
+                talk.hear(0, S, ts(ts_val, segment(1 + beyond, 101, 0)));
             }
         }
         let facts = talk.hear(100, C, echo(ts_ecr, segment(1, 1, 100)));
         (facts.verdict, facts.evidence)
     };
-    assert_eq!(copied(None, 70), (Verdict::Duplicate, Evidence::Timestamp));
+    assert_eq!(copied(None, 70, 0), (Verdict::Duplicate, Evidence::Timestamp));
     assert_eq!(
-        copied(Some(80), 70),
+        copied(Some(80), 70, 0),
         (Verdict::Duplicate, Evidence::Timestamp),
         "sent before it heard of a loss"
     );
-    assert_eq!(copied(Some(80), 80), (Verdict::Spurious, Evidence::Ack), "sent because of it");
+    assert_eq!(copied(Some(80), 80, 0), (Verdict::Spurious, Evidence::Ack), "sent because of it");
+    let answer = copied(Some(80), 70, 50);
+    assert_eq!(answer, (Verdict::Spurious, Evidence::Ack), "what it has not acknowledged it does not echo");
 }
 
 #[test]

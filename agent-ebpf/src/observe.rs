@@ -13,7 +13,7 @@ use crate::{
     open::{self, takes_over},
     scoreboard::{HalfScore, Scoreboard},
     seq::SeqNum,
-    sequence::{KEEPALIVE_SILENCE, count_repeat, decide, explain, follow, keep, locate, round_trip_us},
+    sequence::{KEEPALIVE_SILENCE, count_repeat, decide, explain, follow, keep, locate},
     time::Nanos,
     traffic::{Close, Opened},
     wire::Segment,
@@ -376,7 +376,7 @@ fn acknowledge(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         return;
     }
     let dir = at.dir & 1;
-    let round_trip_us = round_trip_us(&flow.path);
+    let usual_us = flow.path[0].rtt_us.saturating_add(flow.path[1].rtt_us);
     let (me, peer) = halves(flow, dir);
     let advances = me.acks_more(s.ack);
     f.dup_ack = !advances && repeats_ack(me, peer, s);
@@ -390,7 +390,9 @@ fn acknowledge(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         }
         let tells = f.dup_ack || (s.options.sack_blocks > 0 && !f.dsack);
         if tells && s.options.timestamps {
-            theirs.tell(s.options.ts_val, at.now.stamp(), round_trip_us);
+            // An end takes the TSval of what is not beyond its last acknowledgement (RFC 7323, 4.3).
+            let echoed = peer.has(Half::ACKED) && peer.ack.at_or_after(s.seq);
+            theirs.tell(s, at.now.stamp(), peer.next, usual_us, echoed);
         }
     }
     if !advances {

@@ -5,7 +5,7 @@
 use crate::{
     seq::SeqNum,
     time::Stamp,
-    wire::{Options, options::MAX_SACK_BLOCKS},
+    wire::{Options, Segment, options::MAX_SACK_BLOCKS},
 };
 use bytemuck::{Pod, Zeroable};
 use core::hint::black_box;
@@ -121,6 +121,8 @@ pub struct HalfScore {
     pub told_ts: u32,
     /// When the run's latest came.
     pub told_at: Stamp,
+    /// `next` at that time.
+    pub told_to: SeqNum,
     /// How often in a row they were, unanswered; stops at 255.
     pub repeats: u8,
     /// `HalfScore::FORGOT` and the like.
@@ -138,7 +140,7 @@ pub struct Scoreboard {
     /// The halves.
     pub half: [HalfScore; 2],
 }
-const _: () = assert!(size_of::<Scoreboard>() == 592);
+const _: () = assert!(size_of::<Scoreboard>() == 600);
 
 impl Scoreboard {
     /// Forgets everything.
@@ -170,6 +172,8 @@ impl HalfScore {
 
     /// `told_ts` counts.
     pub const TOLD: u8 = 1 << 6;
+    /// Not everything of that run is echoed.
+    pub const UNECHOED: u8 = 1 << 7;
 
     /// Whether `bit` is set.
     #[inline(always)]
@@ -314,21 +318,24 @@ impl HalfScore {
         dsack
     }
 
-    /// Notes an acknowledgement that tells the half of a loss. Within two round trips (`us`) of another the half may still
-    /// be answering that one: both are one run.
+    /// Notes an acknowledgement that tells the half, which had sent all below `next`, of a loss. A run of such lasts until
+    /// all that was sent meanwhile is acknowledged and two round trips (`us`) have passed, in which the half may still be
+    /// answering. `echoed` says that it will echo the TSval from then on.
     #[inline(always)]
-    pub fn tell(&mut self, ts_val: u32, now: Stamp, us: u32) {
-        if !self.has(Self::TOLD) || now.since(self.told_at) > us.saturating_mul(2) {
-            self.told_ts = ts_val;
+    pub fn tell(&mut self, s: &Segment, now: Stamp, next: SeqNum, us: u32, echoed: bool) {
+        let over = s.ack.at_or_after(self.told_to) && now.since(self.told_at) > us.saturating_mul(2);
+        if over || !self.has(Self::TOLD) {
+            self.told_ts = s.options.ts_val;
+            self.bits &= !Self::UNECHOED;
         }
-        self.told_at = now;
-        self.bits |= Self::TOLD;
+        (self.told_at, self.told_to) = (now, next);
+        self.bits |= Self::TOLD | if echoed { 0 } else { Self::UNECHOED };
     }
 
     /// Whether what echoes `ts_ecr` can have been sent because of such a run: its sender had heard of it.
     #[inline(always)]
     pub fn told(&self, ts_ecr: u32) -> bool {
-        self.has(Self::TOLD) && ts_ecr.wrapping_sub(self.told_ts) as i32 >= 0
+        self.has(Self::TOLD) && (self.has(Self::UNECHOED) || ts_ecr.wrapping_sub(self.told_ts) as i32 >= 0)
     }
 
     /// Whether the other side has reported all of `[seq, end)` as received.

@@ -45,29 +45,18 @@ struct Context<'a> {
     now: Nanos,
 }
 
-/// What one full round trip takes, by the smallest samples, microseconds: from this point to either end and back, added
-/// up. Nothing can be sent again sooner, because its sender must first hear that it is missing.
-#[inline(always)]
-pub fn round_trip_us(paths: &[Path; 2]) -> u32 {
-    full_round_trip(&paths[0], &paths[1])
-}
-
-#[inline(always)]
-fn full_round_trip(a: &Path, b: &Path) -> u32 {
-    match a.rtt_min_us.saturating_add(b.rtt_min_us) {
-        0 => UNKNOWN_RTT_US,
-        us => us,
-    }
-}
-
 impl Context<'_> {
-    /// What one full round trip takes, microseconds.
+    /// What one full round trip takes at least, microseconds: from this point to either end and back, added up.
+    /// Nothing can be sent again sooner, because its sender must first hear that it is missing.
     #[inline(always)]
     fn round_trip_us(&self) -> u32 {
-        full_round_trip(self.paths[0], self.paths[1])
+        match self.paths[0].rtt_min_us.saturating_add(self.paths[1].rtt_min_us) {
+            0 => UNKNOWN_RTT_US,
+            us => us,
+        }
     }
 
-    /// What it takes at least: the smallest of a few samples has an eighth of what hosts and queues add.
+    /// The same less an eighth, for what hosts and queues have added to the smallest of a few samples.
     #[inline(always)]
     fn shortest_us(&self) -> u32 {
         let us = self.round_trip_us();

@@ -18,7 +18,7 @@ use aya_ebpf::{
 
 const PLAIN_WORDS: usize = size_of::<Plain>().div_ceil(8);
 const SCRATCH_WORDS: usize = size_of::<Scratch>().div_ceil(8);
-const _: () = assert!(size_of::<Flow>() <= 74 * 8 && size_of::<Scoreboard>() <= 74 * 8);
+const _: () = assert!(size_of::<Flow>() <= 75 * 8 && size_of::<Scoreboard>() <= 75 * 8);
 
 macro_rules! maps {
     ($( $name:ident: $ty:ty; )+) => {
@@ -47,7 +47,7 @@ maps! {
     SCRATCH: PerCpuArray<[u64; SCRATCH_WORDS], { capacity::SCRATCH }>;
     OPTIONS: PerCpuArray<[u8; BUFFER], { capacity::OPTIONS }>;
     // Long enough for a flow and for a scoreboard.
-    BLANK: Array<[u64; 74], { capacity::BLANK }>;
+    BLANK: Array<[u64; 75], { capacity::BLANK }>;
     CLOCK: Array<u64, { capacity::CLOCK }>;
 }
 

@@ -26,12 +26,8 @@ const SWEEP: Nanos = Nanos(10_000_000_000);
 /// Records that wait to be handed out.
 const RECORDS: usize = 256;
 /// Room for connections. No capture of a real gateway needs more at once; beyond, memory would.
-const ROOM: Room = Room {
-    flows: [4 << 20, 1 << 20],
-    half_open: [4 << 20, 1 << 20],
-    scores: [usize::MAX; 2],
-    closed: usize::MAX,
-};
+const ROOM: Room =
+    Room { flows: [1 << 20; 2], half_open: [1 << 20; 2], scores: [1 << 19; 2], closed: 1 << 21 };
 
 /// Judges the packets of one capture, in the order they come in.
 pub struct Judge<'a> {

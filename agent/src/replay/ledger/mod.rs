@@ -27,6 +27,8 @@ use std::collections::HashMap;
 
 /// Connections beyond which the silent ones are let go.
 const MANY: usize = 1 << 16;
+/// Connections at most: the half that was silent longest is let go for more.
+const MOST: usize = 1 << 19;
 
 /// The connections of one capture.
 pub struct Ledger {
@@ -67,6 +69,9 @@ impl Ledger {
                 account
             }
             None => {
+                if self.open.len() >= MOST {
+                    self.make_room(&mut done);
+                }
                 let begins = judged.segment.flags.syn() && !judged.segment.flags.ack();
                 let previous = self.history.take(judged.key).filter(|_| begins);
                 let new = Account::new(self.numbers, packet, judged, previous);
@@ -81,13 +86,27 @@ impl Ledger {
     }
 
     /// Hands out the connections of which nothing more is to be expected at `now`, once there are many.
-    pub fn sweep(&mut self, now: Nanos, limits: &Limits, mut done: impl FnMut(Account)) {
+    pub fn sweep(&mut self, now: Nanos, limits: &Limits, done: impl FnMut(Account)) {
         if self.open.len() < MANY {
             return;
         }
         let over =
             self.open.extract_if(|_, account| now.since(account.last_seen) > nanos(account.patience(limits)));
-        let mut over: Vec<_> = over.collect();
+        let over = over.collect();
+        self.let_go(over, done);
+    }
+
+    /// Hands out the half that was silent longest.
+    fn make_room(&mut self, done: impl FnMut(Account)) {
+        let mut seen: Vec<_> = self.open.values().map(|account| account.last_seen).collect();
+        let middle = seen.len() / 2;
+        let (_, latest, _) = seen.select_nth_unstable(middle);
+        let latest = *latest;
+        let over = self.open.extract_if(|_, account| account.last_seen <= latest).collect();
+        self.let_go(over, done);
+    }
+
+    fn let_go(&mut self, mut over: Vec<(FlowKey, Account)>, mut done: impl FnMut(Account)) {
         over.sort_by_key(|(_, account)| account.number);
         for (key, account) in over {
             self.history.put(key, account.previous_to_come());
