@@ -53,6 +53,31 @@ pub struct Plain {
     order: u8,
 }
 
+impl Plain {
+    /// Nothing said yet.
+    pub const fn blank() -> Self {
+        Self {
+            key: FlowKey::V4(FlowKey4 { low: 0, high: 0, ports: 0, scope: 0 }),
+            seq: SeqNum(0),
+            ack: SeqNum(0),
+            payload: 0,
+            segments: 0,
+            bytes: 0,
+            ts_val: 0,
+            first_byte: 0,
+            window: 0,
+            ip_id: 0,
+            svc: 0,
+            ttl: 0,
+            dir: 0,
+            side: 0,
+            timestamps: 0,
+            v6: 0,
+            order: 0,
+        }
+    }
+}
+
 /// Reads a frame, if it is one that can go the short way.
 #[inline(always)]
 pub fn read<F: Frame>(frame: &F, point: u8, p: &mut Plain) -> bool {

@@ -84,10 +84,7 @@ impl Frame for &[u8] {
     }
 
     fn piece<const LEN: usize>(&self, offset: u32) -> Option<Piece<'_, LEN>> {
-        let at = offset as usize;
-        let bytes = self.get(at..at.checked_add(LEN)?)?;
-        // SAFETY: so many bytes.
-        Some(unsafe { Piece::new(bytes.as_ptr()) })
+        Piece::<LEN>::of(self.get(offset as usize..)?)
     }
 
     fn wire_len(&self) -> u32 {

@@ -19,6 +19,13 @@ impl<const LEN: usize> Piece<'_, LEN> {
         Self { at, frame: PhantomData }
     }
 
+    /// The first bytes of these, if there are so many.
+    #[inline(always)]
+    pub fn of(bytes: &[u8]) -> Option<Piece<'_, LEN>> {
+        // SAFETY: they are borrowed for as long.
+        if bytes.len() >= LEN { Some(unsafe { Piece::new(bytes.as_ptr()) }) } else { None }
+    }
+
     /// The byte at `I`.
     #[inline(always)]
     pub fn u8<const I: usize>(self) -> u8 {

@@ -53,6 +53,18 @@ impl<'a> Judge<'a> {
 
     /// Takes a packet; what came of it, unless it was skipped.
     pub fn take(&mut self, packet: &Packet<'_>) -> Option<Judged<'_>> {
+        self.go_on(packet);
+        self.host.feed(packet, INTERFACE, Direction::Ingress, packet.at)
+    }
+
+    /// Takes a packet of which only the counts and records are wanted.
+    pub fn pass(&mut self, packet: &Packet<'_>) {
+        self.go_on(packet);
+        self.host.pass(packet, INTERFACE, Direction::Ingress, packet.at);
+    }
+
+    /// Moves the clock on to a packet.
+    fn go_on(&mut self, packet: &Packet<'_>) {
         let now = packet.at;
         let (first, last) = self.span.unwrap_or((now, now));
         self.span = Some((first.min(now), last.max(now)));
@@ -61,7 +73,6 @@ impl<'a> Judge<'a> {
             self.host.sweep(now, &self.watch.limits);
             self.swept = now;
         }
-        self.host.feed(packet, INTERFACE, Direction::Ingress, now)
     }
 
     /// Hands out what was recorded, once it is worth while.

@@ -89,7 +89,7 @@ impl Replay<'_> {
         while let Some(next) = capture.next() {
             match next {
                 Ok(packet) => {
-                    judge.take(&packet);
+                    judge.pass(&packet);
                     judge.records(|record| point.record(&record));
                 }
                 Err(problem) => {

@@ -51,6 +51,10 @@ impl wire::Frame for Packet {
         self.bytes.as_slice().load(offset)
     }
 
+    fn piece<const LEN: usize>(&self, offset: u32) -> Option<wire::Piece<'_, LEN>> {
+        wire::Piece::<LEN>::of(self.bytes.get(offset as usize..)?)
+    }
+
     fn wire_len(&self) -> u32 {
         self.bytes.len() as u32
     }

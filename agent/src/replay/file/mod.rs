@@ -22,7 +22,10 @@ mod tests;
 pub use agent_ebpf::wire::Link;
 pub use problem::{Fault, Problem};
 
-use agent_ebpf::{time::Nanos, wire::Frame};
+use agent_ebpf::{
+    time::Nanos,
+    wire::{Frame, Piece},
+};
 use anyhow::{Context as _, bail};
 use compressed::Source;
 use pcap::Pcap;
@@ -51,6 +54,11 @@ impl Frame for Packet<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
         self.bytes.load(offset)
+    }
+
+    #[inline(always)]
+    fn piece<const LEN: usize>(&self, offset: u32) -> Option<Piece<'_, LEN>> {
+        self.bytes.piece(offset)
     }
 
     #[inline(always)]
