@@ -52,32 +52,6 @@ maps! {
     CLOCK = 1, "The time of the next packet, for tests that hand it in.";
 }
 
-/// What the yardsticks of the benchmark share with the program that runs them.
-pub mod bench {
-    use bytemuck::{Pod, Zeroable};
-
-    /// Places in the order of flows.
-    pub const ORDER: usize = 1 << 20;
-    /// Flows that the floor's table has room for; the benchmark sets it to ours.
-    pub const FLOOR_FLOWS: usize = 65_536;
-
-    /// How the driver changes each packet.
-    #[repr(C)]
-    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-    pub struct Drive {
-        /// What the sequence number grows by; 0 leaves it be.
-        pub step: u32,
-        /// IP version, which says where it stands.
-        pub version: u32,
-        /// Places of the order that are used, minus 1 (a power of two minus 1); 0 leaves the flow be.
-        pub mask: u32,
-        /// Where in the order the next packets begin, less the number of those that came before on this processor.
-        pub start: u32,
-        /// 1: the packet is the server's, and its flow stands in the destination.
-        pub server: u32,
-    }
-}
-
 /// Most points: the number fits the flow key, and the last one means "none".
 pub const MAX_POINTS: u8 = 255;
 

@@ -13,6 +13,8 @@
 pub mod anomaly;
 pub mod close;
 pub mod counter;
+#[cfg(feature = "bench")]
+pub mod drive;
 pub mod facts;
 pub mod flow;
 pub mod half;

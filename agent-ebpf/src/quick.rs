@@ -19,6 +19,8 @@ use crate::{
 
 /// Ethernet's header without a tag, bytes.
 const ETHERNET: u32 = 14;
+/// A tag, bytes.
+const TAG: u32 = 4;
 
 /// What such a segment says and did; the names are those of [`Segment`](crate::wire::Segment). In memory, where the
 /// kernel's verifier does not follow each combination by itself.
@@ -89,37 +91,40 @@ fn try_read<F: Frame>(frame: &F, point: u8, p: &mut Plain) -> Option<()> {
     if !matches!(frame.link(), Link::Ethernet) {
         return None;
     }
-    let vlans = match frame.vlan() {
-        Some(tci) => (tci & 0xfff) as u32,
-        None => 0,
+    // A tag stands beside the frame or in it; with both it is not the usual.
+    let start = frame.piece::<18>(0)?;
+    let (kind, at, vlans) = match (start.be16::<12>(), frame.vlan()) {
+        (kind, Some(tci)) => (kind, ETHERNET, tci & 0xfff),
+        (0x8100 | 0x88a8 | 0x9100, None) => (start.be16::<16>(), ETHERNET + TAG, start.be16::<14>() & 0xfff),
+        (kind, None) => (kind, ETHERNET, 0),
     };
-    let scope = scope(point, vlans);
+    let scope = scope(point, vlans as u32);
     // Both lengths together: the header of IPv4 and TCP's, or that of IPv6 alone.
-    let h = frame.piece::<54>(0)?;
-    match h.be16::<12>() {
+    let h = frame.piece::<40>(at)?;
+    match kind {
         link::IPV4 => {
             // No options, no fragment, TCP.
-            if h.u8::<14>() != 0x45 || h.be16::<20>() & 0x3fff != 0 || h.u8::<23>() != TCP {
+            if h.u8::<0>() != 0x45 || h.be16::<6>() & 0x3fff != 0 || h.u8::<9>() != TCP {
                 return None;
             }
             p.v6 = 0;
-            p.ip_id = h.be16::<18>();
-            p.ttl = h.u8::<22>();
-            let ports = segment(frame, 20, h.be16::<16>() as u32, p)?;
-            let (key, dir) = FlowKey4::between(h.word::<26>(), h.word::<30>(), ports, scope);
+            p.ip_id = h.be16::<4>();
+            p.ttl = h.u8::<8>();
+            let ports = segment(frame, at, 20, h.be16::<2>() as u32, p)?;
+            let (key, dir) = FlowKey4::between(h.word::<12>(), h.word::<16>(), ports, scope);
             p.key = FlowKey::V4(key);
             p.dir = dir as u8;
         }
         link::IPV6 => {
-            if h.u8::<14>() >> 4 != 6 || h.u8::<20>() != TCP {
+            if h.u8::<0>() >> 4 != 6 || h.u8::<6>() != TCP {
                 return None;
             }
             p.v6 = 1;
             p.ip_id = 0;
-            p.ttl = h.u8::<21>();
-            let ports = segment(frame, 40, h.be16::<18>() as u32 + 40, p)?;
-            let src = Addr([h.word::<22>(), h.word::<26>(), h.word::<30>(), h.word::<34>()]);
-            let dst = Addr([h.word::<38>(), h.word::<42>(), h.word::<46>(), h.word::<50>()]);
+            p.ttl = h.u8::<7>();
+            let ports = segment(frame, at, 40, h.be16::<4>() as u32 + 40, p)?;
+            let src = Addr([h.word::<8>(), h.word::<12>(), h.word::<16>(), h.word::<20>()]);
+            let dst = Addr([h.word::<24>(), h.word::<28>(), h.word::<32>(), h.word::<36>()]);
             let (key, dir) = FlowKey6::between(src, dst, ports, scope);
             p.key = FlowKey::V6(key);
             p.dir = dir as u8;
@@ -129,10 +134,11 @@ fn try_read<F: Frame>(frame: &F, point: u8, p: &mut Plain) -> Option<()> {
     Some(())
 }
 
-/// Reads the TCP segment of a packet whose IP header is `header_len` bytes and which is `total` bytes long; its ports.
+/// Reads the TCP segment of a packet that begins at `ip`, whose IP header is `header_len` bytes and which is `total` bytes
+/// long; its ports.
 #[inline(always)]
-fn segment<F: Frame>(frame: &F, header_len: u32, total: u32, p: &mut Plain) -> Option<[u16; 2]> {
-    let at = ETHERNET + header_len;
+fn segment<F: Frame>(frame: &F, ip: u32, header_len: u32, total: u32, p: &mut Plain) -> Option<[u16; 2]> {
+    let at = ip + header_len;
     let h = frame.piece::<20>(at)?;
     if h.u8::<13>() & !Flags::PSH != Flags::ACK {
         return None;
@@ -153,7 +159,7 @@ fn segment<F: Frame>(frame: &F, header_len: u32, total: u32, p: &mut Plain) -> O
     };
     let headers = header_len + tcp_len;
     p.window = h.be16::<14>();
-    if total < headers || !frame.holds(ETHERNET + total) || p.window == 0 {
+    if total < headers || !frame.holds(ip + total) || p.window == 0 {
         return None;
     }
     let payload = total - headers;

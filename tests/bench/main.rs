@@ -1,29 +1,84 @@
-//! Benchmarks; `cargo xtask bench` starts them.
+//! `cargo xtask bench`: what it costs, beside the least that it could cost.
+//!
+//! [`BENCHES`] is the list. Each measures in rounds, every program once a round, so that whatever else the machine does
+//! hits all alike; each ratio is formed within a round, and the median of the rounds is what counts. No figure fails
+//! anything: how fast a machine is says nothing about the program. What does fail is a run that was not what its name
+//! says ([`packet`] checks every count after every run).
 
-mod kernel;
+mod figure;
+mod machine;
+mod options;
 mod packet;
-mod stats;
+mod plot;
+mod sample;
+mod table;
 
-use anyhow::{Result, bail};
-use stats::Figure;
+use std::process::ExitCode;
 
-fn main() -> Result<()> {
-    let (mut json, mut names) = (false, Vec::new());
-    for arg in std::env::args().skip(1) {
-        match arg.as_str() {
-            "--json" => json = true,
-            "packet" => names.push(arg),
-            other => bail!("there is no benchmark {other:?}; there is: packet"),
+use anyhow::{Context as _, Result};
+
+use self::{figure::Figure, options::Options};
+
+/// What one bench found.
+pub struct Found {
+    /// For people.
+    pub text: String,
+    /// One by one.
+    pub figures: Vec<Figure>,
+    /// Files beside the output: name and content.
+    pub files: Vec<(&'static str, String)>,
+}
+
+/// One bench.
+struct Bench {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Options) -> Result<Found>,
+}
+
+const BENCHES: &[Bench] = &[Bench {
+    name: "packet",
+    about: "nanoseconds a packet, by BPF_PROG_TEST_RUN, beside floor programs",
+    run: packet::run,
+}];
+
+fn main() -> ExitCode {
+    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("bench: {why:#}");
+            ExitCode::FAILURE
         }
     }
-    if !json {
-        println!("{:<34} {:>18} {:>18} {:>20}", "median (spread)", "ours, ns", "floor, ns", "ours/floor");
+}
+
+fn run(options: &Options) -> Result<()> {
+    let unknown = options.names.iter().find(|name| BENCHES.iter().all(|bench| bench.name != *name));
+    if let Some(name) = unknown {
+        let list: Vec<_> = BENCHES.iter().map(|bench| format!("  {}: {}", bench.name, bench.about)).collect();
+        anyhow::bail!("there is no bench {name:?}; there are\n{}", list.join("\n"));
     }
-    packet::measure(|figure: Figure| {
-        if json {
-            println!("{}", figure.json());
+    if !options.json {
+        println!("{}", machine::describe());
+    }
+    for bench in BENCHES {
+        if !options.names.is_empty() && !options.names.iter().any(|name| name == bench.name) {
+            continue;
+        }
+        let found = (bench.run)(options).context(bench.name)?;
+        if options.json {
+            found.figures.iter().for_each(|figure| println!("{}", figure.json()));
         } else {
-            println!("{figure}");
+            print!("\n{}: {}\n\n{}", bench.name, bench.about, found.text);
         }
-    })
+        for (name, content) in &found.files {
+            let path = options.out.join(name);
+            std::fs::create_dir_all(&options.out)
+                .and_then(|()| std::fs::write(&path, content))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            // Not among the figures, which go to standard output.
+            eprintln!("{}", path.display());
+        }
+    }
+    Ok(())
 }

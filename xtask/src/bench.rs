@@ -3,13 +3,11 @@
 use anyhow::Result;
 use xtask::{bpf::compile, sh};
 
-use crate::{Usage, cargo, privilege, setup};
+use crate::{cargo, privilege, setup};
 
-/// Builds the benchmarks and their kernel programs, and starts those that are named: all, if none is.
+/// Builds the benchmarks and their kernel programs, and starts those that are named: all, if none is. The program itself
+/// knows which there are.
 pub fn verb(args: &[String]) -> Result<()> {
-    if let Some(wrong) = args.iter().find(|arg| !["packet", "--json"].contains(&arg.as_str())) {
-        return Err(Usage(format!("bench: unknown argument {wrong:?}")).into());
-    }
     setup::ensure(setup::Scope::Build)?;
     let object = compile::compile(sh::root(), compile::BENCH)?;
     sh::run(cargo::command("build").args(["--release", "--locked", "--package", "tests", "--bin", "bench"]))?;
@@ -18,5 +16,6 @@ pub fn verb(args: &[String]) -> Result<()> {
         &binary.display().to_string(),
         "only root may load kernel programs and have the kernel run them",
     )?;
-    sh::run(cmd.args(args).env("FIVETUPLE_BENCH_OBJECT", object))
+    cmd.arg("--object").arg(object).arg("--out").arg(cargo::target_dir().join("bench"));
+    sh::run(cmd.args(args))
 }

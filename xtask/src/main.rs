@@ -61,8 +61,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        args: "[packet] [--json]",
-        about: "measure what a packet costs, beside yardsticks in the same run (needs root)",
+        args: "[NAME...] [--rounds N] [--json]",
+        about: "measure what it costs, beside yardsticks in the same run (needs root)",
         run: bench::verb,
     },
     Verb {
@@ -162,7 +162,6 @@ mod tests {
         assert!(usage_error(&[]).contains("no verb"));
         assert!(usage_error(&["bulid"]).contains("bulid"));
         assert!(usage_error(&["build", "--fast"]).contains("--fast"));
-        assert!(usage_error(&["bench", "pakcet"]).contains("pakcet"));
         assert!(usage_error(&["tidy", "now"]).contains("now"));
         assert!(usage_error(&["setup", "--all"]).contains("--all"));
         assert!(usage_error(&["ci", "x"]).contains("ci"));

@@ -97,6 +97,8 @@ pub struct Scratch {
     direction: Direction,
     /// The flow's entry is in the half-open table.
     waiting: bool,
+    /// The services of its ends are known.
+    asked: bool,
     /// How the flow ended that had the key before, and what of its request stayed unanswered.
     ended: (Close, u32),
 }
@@ -168,6 +170,7 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
         (&raw mut (*x).point).write(point);
         (&raw mut (*x).direction).write(direction);
         (&raw mut (*x).waiting).write(false);
+        (&raw mut (*x).asked).write(false);
         (&raw mut (*x).ended).write((Close::Silence, 0));
         &mut *x
     };
@@ -244,7 +247,7 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
             None => return,
         },
     };
-    if x.segment.flags.syn() {
+    if x.segment.flags.syn() && !x.asked {
         services(w, x);
     }
     if x.segment.flags.rst() || (x.segment.flags.syn() && x.segment.flags.ack()) {
@@ -372,6 +375,7 @@ fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Ste
 fn services<W: World>(w: &W, x: &mut Scratch) {
     let [(low, lport), (high, hport)] = x.key.end_points();
     x.sighting.services = [w.service(&low, lport), w.service(&high, hport)];
+    x.asked = true;
 }
 
 /// Notes how far away a SYN-ACK's sender is, or recalls how far an RST's should be.

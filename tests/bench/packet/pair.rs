@@ -1,0 +1,61 @@
+//! Two processors at the same time.
+
+use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context as _, Result};
+
+use super::case::Pair;
+use super::clock::pin;
+use super::measure::{Overhead, State, check, step};
+use super::world::{Which, World};
+
+/// Packets of the runs by which the one that is through first keeps the other one company.
+const COMPANY: u32 = 2_000;
+
+/// One round of both with one program: nanoseconds a packet, the mean of both.
+pub fn pair(
+    pair: &Pair,
+    which: Which,
+    states: &mut [State; 2],
+    world: &mut World,
+    overhead: Overhead,
+    cpus: [usize; 2],
+) -> Result<f64> {
+    let name = || format!("{}, {}", pair.name, which.name());
+    let before = world.ours.counts()?;
+    let start = states.map(|state| state.done);
+    let (barrier, through) = (Barrier::new(2), AtomicUsize::new(0));
+    let shared = &*world;
+    let one = |place: usize, state: &mut State| -> Result<f64> {
+        let case = &pair.cases[place];
+        let ready = pin(cpus[place]);
+        barrier.wait();
+        ready?;
+        let mut run = |repeat| {
+            let nanos = step((case, &case.steps[0]), which, *state, repeat, shared, overhead);
+            state.done += repeat;
+            nanos
+        };
+        let nanos = run(case.repeat);
+        through.fetch_add(1, Ordering::SeqCst);
+        while nanos.is_ok() && through.load(Ordering::SeqCst) < 2 {
+            run(COMPANY)?;
+        }
+        nanos
+    };
+    let [first, second] = states;
+    let (a, b) = thread::scope(|scope| {
+        let other = scope.spawn(|| one(1, second));
+        let own = scope.spawn(|| one(0, first));
+        (own.join(), other.join())
+    });
+    let (a, b) = (a.expect("it does not panic"), b.expect("it does not panic"));
+    let nanos = (a.with_context(name)? + b.with_context(name)?) / 2.0;
+    if which == Which::Ours {
+        let packets: u32 = states.iter().zip(start).map(|(state, start)| state.done - start).sum();
+        check(&pair.cases[0], world, &before, packets, packets.into()).with_context(name)?;
+    }
+    Ok(nanos)
+}
