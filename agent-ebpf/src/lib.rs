@@ -35,6 +35,7 @@ pub mod sequence;
 pub mod time;
 pub mod traffic;
 pub mod wire;
+mod words;
 
 #[cfg(test)]
 mod close_tests;

@@ -25,9 +25,11 @@ use crate::{
     quick::{self, Plain},
     record::{AnomalyRecord, EndRecord, Head, Tag},
     scoreboard::Scoreboard,
+    seq::SeqNum,
     time::Nanos,
     traffic::{Close, Traffic},
     wire::{Addr, Frame, Segment},
+    words,
 };
 use bytemuck::Pod;
 use core::ptr::NonNull;
@@ -103,6 +105,21 @@ pub struct Scratch {
     ended: (Close, u32),
 }
 
+/// Before the packet is read.
+static BLANK: Scratch = Scratch {
+    segment: Segment::blank(),
+    key: FlowKey::V4(FlowKey4 { low: 0, high: 0, ports: 0, scope: 0 }),
+    sighting: Sighting::blank(Direction::Ingress),
+    facts: Facts::blank(Side::Client, 0, 0),
+    closed: Closed { at: Nanos(0), next: [SeqNum(0); 2], isn: [SeqNum(0); 2], holder: 0, reserved: 0 },
+    found: AnomalySet(0),
+    point: 0,
+    direction: Direction::Ingress,
+    waiting: false,
+    asked: false,
+    ended: (Close::Silence, 0),
+};
+
 impl Scratch {
     /// What a packet that was counted said and did, the key of its connection, and which half of that it belongs to.
     pub const fn judged(&self) -> (&Segment, &Facts, &FlowKey, usize) {
@@ -161,19 +178,10 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
     };
     // SAFETY: ours until this packet is through, by the contract of `scratch`; written whole before it is read.
     let x = unsafe {
-        (&raw mut (*x).segment).write(Segment::blank());
-        (&raw mut (*x).key).write(FlowKey::V4(FlowKey4 { low: 0, high: 0, ports: 0, scope: 0 }));
-        (&raw mut (*x).sighting).write(Sighting::blank(direction));
-        (&raw mut (*x).facts).write(Facts::blank(Side::Client, 0, 0));
-        (&raw mut (*x).closed).write(Closed::default());
-        (&raw mut (*x).found).write(AnomalySet(0));
-        (&raw mut (*x).point).write(point);
-        (&raw mut (*x).direction).write(direction);
-        (&raw mut (*x).waiting).write(false);
-        (&raw mut (*x).asked).write(false);
-        (&raw mut (*x).ended).write((Close::Silence, 0));
+        words::copy(&BLANK, x);
         &mut *x
     };
+    (x.sighting.direction, x.direction, x.point) = (direction, direction, point);
     match read(frame, &mut x.segment) {
         None => {
             note(h, Health::Counted);
@@ -256,7 +264,7 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
     let mut step = look(w, entry, x);
     if step == Step::Ended {
         ended::<W, V6>(w, x, entry);
-        x.facts = Facts::blank(Side::Client, 0, 0);
+        forget(x);
         step = look(w, entry, x);
     }
     if step == Step::Score {
@@ -431,13 +439,22 @@ fn meet<W: World, const V6: bool>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow
     None
 }
 
+/// Facts of nothing.
+#[inline(always)]
+fn forget(x: &mut Scratch) {
+    // SAFETY: they are there to be written.
+    unsafe { words::copy(&BLANK.facts, &raw mut x.facts) };
+}
+
 /// Facts of a segment whose flow is not followed: whose it is, and nothing else.
 #[inline(never)]
 fn stranger(x: &mut Scratch) {
     let (s, at) = (&x.segment, &x.sighting);
     let client = client_of(s, at);
     let side = if client == at.dir { Side::Client } else { Side::Server };
-    x.facts = Facts::blank(side, service_of(client as u8, at), s.segments);
+    let (svc, segments) = (service_of(client as u8, at), s.segments);
+    forget(x);
+    (x.facts.side, x.facts.svc, x.facts.segments) = (side, svc, segments);
 }
 
 /// The short way; true if the segment was taken whole.

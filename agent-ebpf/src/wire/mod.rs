@@ -172,7 +172,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Reads the segment of `frame` into `self`, or says under which reason it is skipped; then `self` means nothing.
+    /// Reads the segment of `frame` into `self`, which is blank, or says under which reason it is skipped; then `self`
+    /// means nothing.
     ///
     /// In place, because a kernel program's stack has no room for it.
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293, 3.1).
 
-use super::{Frame, Options, Segment, ip::Place, options};
+use super::{Frame, Segment, ip::Place, options};
 use crate::{health::Health, seq::SeqNum};
 use bytemuck::{Pod, Zeroable};
 
@@ -68,7 +68,6 @@ pub fn parse<F: Frame>(frame: &F, at: &Place, s: &mut Segment) -> Result<(), Hea
     s.ack = SeqNum(u32::from_be_bytes([h[8], h[9], h[10], h[11]]));
     s.flags = Flags(h[13]);
     s.window = u16::from_be_bytes([h[14], h[15]]);
-    s.options = Options::blank();
     if header_len > 20 {
         // Options cut off by a snap length are read as absent; in the kernel they are always there.
         options::parse(frame, at.offset + 20, header_len - 20, &mut s.options, &mut s.cursor);
