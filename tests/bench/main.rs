@@ -10,6 +10,7 @@ mod machine;
 mod options;
 mod packet;
 mod plot;
+mod replay;
 mod sample;
 mod table;
 
@@ -36,11 +37,18 @@ struct Bench {
     run: fn(&Options) -> Result<Found>,
 }
 
-const BENCHES: &[Bench] = &[Bench {
-    name: "packet",
-    about: "nanoseconds a packet, by BPF_PROG_TEST_RUN, beside floor programs",
-    run: packet::run,
-}];
+const BENCHES: &[Bench] = &[
+    Bench {
+        name: "packet",
+        about: "nanoseconds a packet, by BPF_PROG_TEST_RUN, beside floor programs",
+        run: packet::run,
+    },
+    Bench {
+        name: "replay",
+        about: "nanoseconds a packet of a capture, beside those who read it, too",
+        run: replay::run,
+    },
+];
 
 fn main() -> ExitCode {
     match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {

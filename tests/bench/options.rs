@@ -12,6 +12,8 @@ const ROUNDS: usize = 11;
 pub struct Options {
     /// The benches' kernel object.
     pub object: PathBuf,
+    /// The agent's program.
+    pub agent: PathBuf,
     /// Where files go.
     pub out: PathBuf,
     /// How often everything is measured.
@@ -27,6 +29,7 @@ impl Options {
     pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
         let mut options = Self {
             object: PathBuf::new(),
+            agent: PathBuf::new(),
             out: PathBuf::new(),
             rounds: ROUNDS,
             json: false,
@@ -37,6 +40,7 @@ impl Options {
             let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
             match arg.as_str() {
                 "--object" => options.object = value()?.into(),
+                "--agent" => options.agent = value()?.into(),
                 "--out" => options.out = value()?.into(),
                 "--rounds" => {
                     options.rounds = value()?.parse().context("--rounds needs a number")?;
@@ -49,7 +53,7 @@ impl Options {
                 name => options.names.push(name.to_owned()),
             }
         }
-        if options.object.as_os_str().is_empty() || options.out.as_os_str().is_empty() {
+        if [&options.object, &options.agent, &options.out].iter().any(|path| path.as_os_str().is_empty()) {
             bail!("start this by `cargo xtask bench`, which builds what it needs");
         }
         Ok(options)
@@ -66,16 +70,17 @@ mod tests {
 
     #[test]
     fn names_and_flags_in_any_order() {
-        let got = parse("--object o --out d packet --rounds 3 --json").unwrap();
+        let got = parse("--object o --agent a --out d packet --rounds 3 --json").unwrap();
         let want = Options {
             object: "o".into(),
+            agent: "a".into(),
             out: "d".into(),
             rounds: 3,
             json: true,
             names: vec!["packet".to_owned()],
         };
         assert_eq!(got, want);
-        assert_eq!(parse("--object o --out d").unwrap().rounds, ROUNDS);
+        assert_eq!(parse("--object o --agent a --out d").unwrap().rounds, ROUNDS);
     }
 
     #[test]
@@ -83,8 +88,8 @@ mod tests {
         for line in [
             "",
             "--object o",
-            "--object o --out d --rounds 0",
-            "--object o --out d --fast",
+            "--object o --agent a --out d --rounds 0",
+            "--object o --agent a --out d --fast",
             "--out d --object",
         ] {
             assert!(parse(line).is_err(), "{line}");

@@ -29,7 +29,7 @@ mod tests {
             vec!["a".into(), "xdp".into(), "7.5".into()],
             vec!["long".into(), "tc".into(), "120.0".into()],
         ];
-        let want = "case  at       ns\na     xdp     7.5\nlong  tc    120.0\n";
+        let want = "case  at      ns\na     xdp    7.5\nlong  tc   120.0\n";
         assert_eq!(lines(&["case", "at", "ns"], &rows), want);
     }
 }
