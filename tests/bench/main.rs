@@ -12,6 +12,7 @@ mod packet;
 mod plot;
 mod replay;
 mod sample;
+mod scale;
 mod table;
 
 use std::process::ExitCode;
@@ -48,6 +49,7 @@ const BENCHES: &[Bench] = &[
         about: "nanoseconds a packet of a capture, beside those who read it, too",
         run: replay::run,
     },
+    Bench { name: "scale", about: "what many live connections cost the agent", run: scale::run },
 ];
 
 fn main() -> ExitCode {

@@ -35,6 +35,8 @@ pub struct Ledger {
     open: HashMap<FlowKey, Account, RandomState>,
     history: History,
     numbers: u64,
+    /// Connections at most.
+    most: usize,
 }
 
 /// Where a packet was entered.
@@ -49,7 +51,7 @@ pub struct Entered {
 impl Ledger {
     /// Empty, with the number of its first connection.
     pub fn new(first: u64) -> Self {
-        Self { open: HashMap::default(), history: History::default(), numbers: first }
+        Self { open: HashMap::default(), history: History::default(), numbers: first, most: MOST }
     }
 
     /// Enters a packet. A connection that ends with it, because another takes its end points, goes to `done`.
@@ -69,7 +71,7 @@ impl Ledger {
                 account
             }
             None => {
-                if self.open.len() >= MOST {
+                if self.open.len() >= self.most {
                     self.make_room(&mut done);
                 }
                 let begins = judged.segment.flags.syn() && !judged.segment.flags.ack();
@@ -120,5 +122,36 @@ impl Ledger {
         left.sort_by_key(|account| account.number);
         left.into_iter().for_each(done);
         self.numbers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::host::{Host, Room};
+    use agent_ebpf::{label::Direction, layout::Config, observe::Settings, wire::Link};
+
+    #[test]
+    fn the_longest_silent_make_room_and_are_told() {
+        let config = Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0, coarse_clock: 0 };
+        let mut host = Host::new(config, Settings::default(), Room::default());
+        host.watch(1, 0);
+        let mut ledger = Ledger { most: 4, ..Ledger::new(1) };
+        let mut done = Vec::new();
+        for n in 1..=6u8 {
+            // A SYN of a port of its own.
+            let mut frame = vec![0; 12];
+            frame.extend([8, 0, 0x45, 0, 0, 40, 0, 1, 0x40, 0, 64, 6, 0, 0, 192, 0, 2, 1, 192, 0, 2, 2]);
+            frame.extend([100, n, 1, 187, 0, 0, 0, 9, 0, 0, 0, 0, 0x50, 2, 0x20, 0, 0, 0, 0, 0]);
+            let (at, number) = (Nanos(u64::from(n)), u64::from(n));
+            let packet =
+                Packet { number, at, wire_len: 54, bytes: &frame, link: Link::Ethernet, interface: 0 };
+            let judged = host.feed(&packet, 1, Direction::Ingress, at).expect("it is TCP");
+            ledger.enter(&packet, &judged, |account| done.push(account.number));
+        }
+        assert_eq!(done, [1, 2, 3]);
+        let mut left = Vec::new();
+        assert_eq!(ledger.finish(|account| left.push(account.number)), 7);
+        assert_eq!(left, [4, 5, 6]);
     }
 }

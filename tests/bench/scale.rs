@@ -1,0 +1,127 @@
+//! `scale`: what many live connections cost the agent: kernel memory, and the time of a sweep, of a list, of their end.
+//!
+//! The daemon's own tables and the daemon's own readers; the entries are put there by hand, as no program is asked how
+//! it came by them.
+
+use std::fs;
+use std::os::fd::AsRawFd as _;
+use std::time::Instant;
+
+use agent::aggregate::snapshot::Totals;
+use agent::config::{Limits, Watch, file};
+use agent::probe;
+use agent::source::maps::{Maps, fd};
+use agent::source::sweep;
+use agent::sys::{self, map};
+use agent_ebpf::flow::{Flow, FlowKey4};
+use agent_ebpf::half::Half;
+use agent_ebpf::phase::Phase;
+use agent_ebpf::time::Nanos;
+use anyhow::{Context as _, Result, ensure};
+
+use crate::figure::Figure;
+use crate::options::Options;
+use crate::sample::Sample;
+use crate::{Found, table};
+
+const SIZES: [u32; 4] = [1_000, 16_000, 128_000, 1_000_000];
+/// Services that there is room for.
+const ROOM: u32 = 16;
+
+/// What is measured of one size.
+#[derive(Default)]
+struct Measured {
+    bytes: f64,
+    sweep: Sample,
+    list: Sample,
+    end: Sample,
+}
+
+/// Measures every size.
+pub fn run(options: &Options) -> Result<Found> {
+    let (mut rows, mut figures) = (Vec::new(), Vec::new());
+    for size in SIZES {
+        let measured = measure(size, options.rounds)?;
+        let cell = |sample: &Sample| format!("{:.2}", sample.median().unwrap_or_default());
+        rows.push(vec![
+            size.to_string(),
+            String::new(),
+            format!("{:.0}", measured.bytes),
+            cell(&measured.sweep),
+            cell(&measured.list),
+            cell(&measured.end),
+        ]);
+        for (what, sample) in
+            [("sweep", &measured.sweep), ("list", &measured.list), ("end all", &measured.end)]
+        {
+            figures.push(Figure::new(format!("scale/{size}/{what}"), "ms", sample, None));
+        }
+        let memory = Sample(vec![measured.bytes]);
+        figures.push(Figure::new(format!("scale/{size}/kernel memory"), "bytes/flow", &memory, None));
+    }
+    let head = ["flows", "", "kernel bytes/flow", "sweep, ms", "list, ms", "end all, ms"];
+    Ok(Found { text: table::lines(&head, &rows), figures, files: Vec::new() })
+}
+
+fn measure(size: u32, rounds: usize) -> Result<Measured> {
+    let room = size.next_power_of_two();
+    let text = format!("interfaces: [{{name: a}}]\ntables: {{flows: {room}}}");
+    let file = file::parse(&text).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
+    let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
+    let mut ebpf = probe::open(&watch, ROOM, (6, 0), true)?;
+    let (maps, _ring) = Maps::take(&mut ebpf, ROOM)?;
+    let mut own = vec![Totals::default(); ROOM as usize];
+    let limits = Limits::default();
+    let mut measured = Measured { bytes: memory(&maps)? / f64::from(room), ..Measured::default() };
+    for round in 0..=rounds {
+        let now = fill(&maps, size)?;
+        let time = |sample: &mut Sample, work: &mut dyn FnMut() -> Result<u64>| -> Result<()> {
+            let began = Instant::now();
+            let seen = work()?;
+            let took = began.elapsed().as_secs_f64() * 1_000.0;
+            ensure!(seen == u64::from(size), "{seen} flows instead of {size}");
+            // The first round warms up.
+            if round > 0 {
+                sample.0.push(took);
+            }
+            Ok(())
+        };
+        time(&mut measured.sweep, &mut || {
+            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now)?.open[0].open)
+        })?;
+        time(&mut measured.list, &mut || Ok(maps.flows()?.len() as u64))?;
+        let later = Nanos(now.0 + 2 * limits.flow_idle_timeout.as_nanos() as u64);
+        time(&mut measured.end, &mut || {
+            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later)?.ended.len() as u64)
+        })?;
+    }
+    Ok(measured)
+}
+
+/// Established connections, so many, all seen just now.
+fn fill(maps: &Maps, size: u32) -> Result<Nanos> {
+    let now = sys::monotonic();
+    let half = Half { last_seen: now, bits: Half::SEEN, ..Half::default() };
+    let flow = Flow {
+        phase: Phase::Established as u8,
+        bits: Flow::USED | Flow::CONFIRMED,
+        half: [half; 2],
+        ..Flow::default()
+    };
+    for n in 0..size {
+        let key = FlowKey4 { low: n >> 14, high: 1 << 31, ports: 443 << 16 | (n & 0x3fff), scope: 0 };
+        map::update(fd(&maps.v4.flows), &key, &flow, 0).context("the table is full")?;
+    }
+    Ok(now)
+}
+
+/// Bytes that the kernel counts for the tables of IPv4 connections.
+fn memory(maps: &Maps) -> Result<f64> {
+    let mut bytes = 0.0;
+    for table in [&maps.v4.flows, &maps.v4.scores] {
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd(table).as_raw_fd()))?;
+        let line = info.lines().find_map(|line| line.strip_prefix("memlock:")).context("no memlock")?;
+        bytes += line.trim().parse::<f64>()?;
+    }
+    Ok(bytes)
+}
