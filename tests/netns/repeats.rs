@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use harness::impair::rules::{self, Random};
 use harness::impair::{Action, Direction, Impair, Packet, Rule};
-use harness::tcp::{self, Serve, Server};
+use harness::tcp::{self, Conn, Serve, Server};
 use harness::topology::Version;
 use harness::truth::{Capture, Counters, Nft};
 use harness::{Gateway, eventually};
@@ -108,6 +108,20 @@ fn until_the_kernel_does(
     );
 }
 
+/// One connection through the world under watch; the agent has ended when the kernels are asked.
+#[track_caller]
+fn through(world: Gateway, serve: Serve, talk: impl FnOnce(&mut Conn)) -> (Gateway, Counted) {
+    let counted = {
+        let watch = Watch::start(&world);
+        let server = Server::start(&world.server, (server_ip(Version::V4), 443), serve);
+        let mut conn = tcp::connect(&world.client, server.address());
+        talk(&mut conn);
+        drop(conn);
+        watch.at_the_end()
+    };
+    (world, counted)
+}
+
 /// A probe after a longer pause passes for a timeout: after 1 s nobody could tell.
 const PUNCTUAL: Duration = Duration::from_millis(900);
 
@@ -122,16 +136,8 @@ fn a_lost_tail_is_probed_for() {
         let world = Gateway::plan().server_side(rule).patient().build();
         // Patient but for the probe: no timeout comes before it.
         world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
-        let counted = {
-            let watch = Watch::start(&world);
-            let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
-            let mut conn = tcp::connect(&world.client, server.address());
-            // The end comes later, or it would be the tail.
-            tcp::echo(&mut conn, TEN);
-            drop(conn);
-            watch.at_the_end()
-        };
-        (world, counted)
+        // The end comes later, or it would be the tail.
+        through(world, Serve::Echo, |conn| tcp::echo(conn, TEN))
     });
     for point in POINTS {
         counted.only(point, "client", &[("retransmitted_segments", 2)]);
@@ -151,15 +157,7 @@ fn after_a_timeout_all_that_was_lost_is_sent_again_for_it() {
         let world = Gateway::plan().server_side(rule).build();
         // No probe: nothing is heard until the timeout (RFC 6298).
         world.client.sysctl("net/ipv4/tcp_early_retrans", 0);
-        let counted = {
-            let watch = Watch::start(&world);
-            let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
-            let mut conn = tcp::connect(&world.client, server.address());
-            tcp::echo(&mut conn, TEN);
-            drop(conn);
-            watch.at_the_end()
-        };
-        (world, counted)
+        through(world, Serve::Echo, |conn| tcp::echo(conn, TEN))
     });
     for point in POINTS {
         counted.only(point, "client", &[("retransmitted_segments", 8)]);
@@ -181,16 +179,10 @@ fn what_was_acknowledged_already_is_sent_again_without_need() {
         let world = Gateway::plan().client_side(rule).patient().build();
         // Patient but for the probe: no timeout comes before it.
         world.client.sysctl("net/ipv4/tcp_early_retrans", 3);
-        let counted = {
-            let watch = Watch::start(&world);
-            let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Sink);
-            let mut conn = tcp::connect(&world.client, server.address());
+        through(world, Serve::Sink, |conn| {
             conn.send(TEN);
             eventually(tcp::DEADLINE, "all to be acknowledged", || conn.info().unacked == 0);
-            drop(conn);
-            watch.at_the_end()
-        };
-        (world, counted)
+        })
     });
     let log = world.client_box().log();
     let server = reports(&log, Place::ClientSide);
