@@ -5,6 +5,7 @@
 //! anything: how fast a machine is says nothing about the program. What does fail is a run that was not what its name
 //! says ([`packet`] checks every count after every run).
 
+mod events;
 mod figure;
 mod machine;
 mod options;
@@ -50,6 +51,7 @@ const BENCHES: &[Bench] = &[
         run: replay::run,
     },
     Bench { name: "scale", about: "what many live connections cost the agent", run: scale::run },
+    Bench { name: "events", about: "what an ended connection costs the agent", run: events::run },
 ];
 
 fn main() -> ExitCode {

@@ -28,6 +28,7 @@ use self::case::{Case, Flows, Pair, Place};
 use self::cases::{SIZES, TOGETHER, ZIPF};
 use self::measure::{Overhead, State};
 use self::ours::Room;
+pub use self::ours::load;
 use self::report::Row;
 use self::segment::{From, Line, Segment};
 use self::world::{Hook, INTERFACES, Run, Which, World};
