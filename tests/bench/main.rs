@@ -10,6 +10,7 @@ mod figure;
 mod machine;
 mod options;
 mod packet;
+mod path;
 mod plot;
 mod replay;
 mod sample;
@@ -51,6 +52,7 @@ const BENCHES: &[Bench] = &[
         run: replay::run,
     },
     Bench { name: "scale", about: "what many live connections cost the agent", run: scale::run },
+    Bench { name: "path", about: "what is added to a forwarded packet", run: path::run },
     Bench { name: "events", about: "what an ended connection costs the agent", run: events::run },
 ];
 
