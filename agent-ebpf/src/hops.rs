@@ -15,12 +15,12 @@ const AGREEING: u8 = 3;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hops(pub u64);
 
-/// Where an address stands at a point, and by what it is known there.
+/// Where an address stands at a point and in a VLAN (a flow key's scope), and by what it is known there.
 #[inline(always)]
-pub fn place(addr: &Addr, point: u8) -> (u32, u64) {
+pub fn place(addr: &Addr, scope: u32) -> (u32, u64) {
     let mix = |h: u64, w: u64| (h ^ w).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     let word = |i: usize| (addr.0[i] as u64) << 32 | addr.0[i + 1] as u64;
-    let hash = mix(mix(mix(point as u64 + 1, word(0)), word(2)), 0);
+    let hash = mix(mix(mix(scope as u64 + 1, word(0)), word(2)), 0);
     ((hash >> 52) as u32 & (PLACES - 1), hash << 16)
 }
 

@@ -9,6 +9,7 @@ mod hand;
 mod life;
 mod older;
 mod prometheus;
+mod refused;
 mod resets;
 mod reuse;
 mod ring;

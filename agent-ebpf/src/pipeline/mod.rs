@@ -13,7 +13,7 @@ use crate::{
     close::{closer, end},
     counter::COUNTERS,
     facts::Facts,
-    flow::{Closed, Flow, FlowKey, FlowKey4},
+    flow::{Closed, Flow, FlowKey, FlowKey4, scope},
     health::Health,
     histogram::Histogram,
     hops::{self, Hops},
@@ -389,7 +389,7 @@ fn services<W: World>(w: &W, x: &mut Scratch) {
 /// Notes how far away a SYN-ACK's sender is, or recalls how far an RST's should be.
 #[inline(never)]
 fn distance<W: World>(w: &W, x: &mut Scratch) {
-    let (place, known) = hops::place(&x.segment.src, x.point);
+    let (place, known) = hops::place(&x.segment.src, scope(x.point, x.segment.vlans));
     let Some(entry) = w.hops(place) else { return };
     // SAFETY: whole words, each valid by itself, are read and written at once; who writes last is right.
     unsafe {
