@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use harness::impair::{Direction, TcpFacts, flags, rules};
+use harness::impair::{Action, Direction, Packet, Rule, TcpFacts, flags, rules};
 use harness::tcp::{self, DEADLINE, Dial, Serve, Server};
 use harness::topology::Version;
 use harness::truth::Counters;
@@ -59,6 +59,29 @@ fn keepalives_are_keepalives() {
         counted.only(point, "server", &[]);
     }
     counted.complete();
+}
+
+/// The server has vanished: the client's kernel asks three times, and gives up with an RST (`tcp_keepalive_timer`).
+#[test]
+fn keepalives_that_nobody_answers_end_in_a_timeout() {
+    let world = Gateway::plan().server_side(rules::clean()).patient().build();
+    let watch = Watch::start(&world);
+    let server = Server::start(&world.server, (server_ip(Version::V4), 443), Serve::Echo);
+    let second = Duration::from_secs(1);
+    let mut conn = Dial::default().keepalive(second, second, 3).connect(&world.client, server.address());
+    tcp::echo(&mut conn, 100);
+    world.server_box().set_rule(Rule::from(|packet: &Packet| {
+        if packet.direction == ToClient { vec![Action::Drop] } else { Vec::new() }
+    }));
+    let labels = [("from", "client"), ("cause", "timeout"), ("origin", "endpoint")];
+    let counted = watch.eventually("the client's RST at both points", |counted| {
+        let resets = counted.labelled("resets", &labels);
+        if resets == 2 { Ok(()) } else { Err(format!("{resets} resets")) }
+    });
+    for point in POINTS {
+        counted.only(point, "client", &[("keepalives", 3), ("resets", 1)]);
+    }
+    assert_eq!(Counters::of(&world.client).get("TcpExtTCPKeepAlive"), 3);
 }
 
 #[test]
