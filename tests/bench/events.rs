@@ -7,8 +7,7 @@ use std::time::{Instant, SystemTime};
 
 use agent::aggregate::events::Events;
 use agent::aggregate::snapshot::Totals;
-use agent::config::{Limits, Watch, file};
-use agent::probe;
+use agent::config::Limits;
 use agent::source::maps::Maps;
 use agent::source::ring::Ring;
 use agent::source::sweep;
@@ -25,11 +24,11 @@ use crate::figure::Figure;
 use crate::options::Options;
 use crate::packet::load;
 use crate::sample::Sample;
+use crate::tables::{self, ROOM};
 use crate::{Found, table};
 
 /// The interface of the kernel's test run.
 const LOOPBACK: u32 = 1;
-const ROOM: u32 = 16;
 /// Connections of a round, of which the ring takes all records.
 const CONNECTIONS: u16 = 4_096;
 /// An RST that refuses, and the end that it is.
@@ -39,10 +38,7 @@ const RATES: [f64; 3] = [5_000.0, 20_000.0, 50_000.0];
 
 /// Measures it.
 pub fn run(options: &Options) -> Result<Found> {
-    let text = "interfaces: [{name: a}]";
-    let file = file::parse(text).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
-    let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
-    let mut ebpf = probe::open(&watch, ROOM, (6, 0), true)?;
+    let mut ebpf = tables::open("")?;
     load(&mut ebpf, TC_EGRESS)?;
     let (maps, ring) = Maps::take(&mut ebpf, ROOM)?;
     maps.set_point(0, None, Some(LOOPBACK))?;

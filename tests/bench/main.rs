@@ -5,6 +5,7 @@
 //! anything: how fast a machine is says nothing about the program. What does fail is a run that was not what its name
 //! says ([`packet`] checks every count after every run).
 
+mod clock;
 mod events;
 mod figure;
 mod machine;
@@ -16,8 +17,10 @@ mod replay;
 mod sample;
 mod scale;
 mod table;
+mod tables;
 
 use std::process::ExitCode;
+use std::thread;
 
 use anyhow::{Context as _, Result};
 
@@ -79,7 +82,9 @@ fn run(options: &Options) -> Result<()> {
         if !options.names.is_empty() && !options.names.iter().any(|name| name == bench.name) {
             continue;
         }
-        let found = (bench.run)(options).context(bench.name)?;
+        // On a thread of its own, which it may keep on one processor without keeping the next one there.
+        let run = || (bench.run)(options).context(bench.name);
+        let found = thread::scope(|scope| scope.spawn(run).join().expect("a bench that measures"))?;
         if options.json {
             found.figures.iter().for_each(|figure| println!("{}", figure.json()));
         } else {

@@ -16,10 +16,10 @@ use harness::raw::{Frame, RawPort};
 use harness::topology::{CLIENT, INSIDE, OUTSIDE, SERVER};
 use harness::truth::Nft;
 use harness::{Gateway, eventually};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::clock::pin;
 use crate::figure::Figure;
 use crate::options::Options;
 use crate::sample::Sample;
@@ -67,9 +67,7 @@ impl Drop for Running {
 
 /// Measures every guest.
 pub fn run(options: &Options) -> Result<Found> {
-    let mut set = CpuSet::new();
-    set.set(0)?;
-    sched_setaffinity(Pid::from_raw(0), &set)?;
+    pin(0)?;
     let world = Gateway::plan().many_cpus().build();
     let witness = Nft::load(
         &world.server,

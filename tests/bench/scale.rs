@@ -8,8 +8,7 @@ use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
 use agent::aggregate::snapshot::Totals;
-use agent::config::{Limits, Watch, file};
-use agent::probe;
+use agent::config::Limits;
 use agent::source::maps::{Maps, fd};
 use agent::source::sweep;
 use agent::sys::{self, map};
@@ -22,11 +21,10 @@ use anyhow::{Context as _, Result, ensure};
 use crate::figure::Figure;
 use crate::options::Options;
 use crate::sample::Sample;
+use crate::tables::{self, ROOM};
 use crate::{Found, table};
 
 const SIZES: [u32; 4] = [1_000, 16_000, 128_000, 1_000_000];
-/// Services that there is room for.
-const ROOM: u32 = 16;
 
 /// What is measured of one size.
 #[derive(Default)]
@@ -65,10 +63,7 @@ pub fn run(options: &Options) -> Result<Found> {
 
 fn measure(size: u32, rounds: usize) -> Result<Measured> {
     let room = size.next_power_of_two();
-    let text = format!("interfaces: [{{name: a}}]\ntables: {{flows: {room}}}");
-    let file = file::parse(&text).map_err(|wrong| anyhow::anyhow!("{wrong:?}"))?;
-    let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
-    let mut ebpf = probe::open(&watch, ROOM, (6, 0), true)?;
+    let mut ebpf = tables::open(&format!("tables: {{flows: {room}}}"))?;
     let (maps, _ring) = Maps::take(&mut ebpf, ROOM)?;
     let mut own = vec![Totals::default(); ROOM as usize];
     let limits = Limits::default();

@@ -10,7 +10,6 @@
 
 mod case;
 mod cases;
-mod clock;
 mod measure;
 mod ours;
 mod pair;
@@ -33,6 +32,7 @@ use self::report::Row;
 use self::segment::{From, Line, Segment};
 use self::world::{Hook, INTERFACES, Run, Which, World};
 use crate::Found;
+use crate::clock;
 use crate::options::Options;
 use crate::sample::Sample;
 

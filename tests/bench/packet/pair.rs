@@ -7,9 +7,9 @@ use std::thread;
 use anyhow::{Context as _, Result};
 
 use super::case::Pair;
-use super::clock::pin;
 use super::measure::{Overhead, State, check, step};
 use super::world::{Which, World};
+use crate::clock::pin;
 
 /// Packets of the runs by which the one that is through first keeps the other one company.
 const COMPANY: u32 = 2_000;

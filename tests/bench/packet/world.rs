@@ -12,8 +12,8 @@ use aya::maps::{MapData, ProgramArray};
 use aya::programs::{Program, TestRun as _, TestRunOptions, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
-use super::clock::processor_time;
 use super::ours::{self, Ours, Room};
+use crate::clock::processor_time;
 
 /// Where a program runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

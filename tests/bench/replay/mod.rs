@@ -6,16 +6,14 @@
 mod file;
 
 use std::fs;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
-use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
-use nix::unistd::Pid;
 
+use crate::clock::pin;
 use crate::figure::Figure;
 use crate::options::Options;
 use crate::sample::Sample;
@@ -66,6 +64,7 @@ const READERS: [Reader; 5] = [
 
 /// Measures everyone who is there.
 pub fn run(options: &Options) -> Result<Found> {
+    pin(0)?;
     let directory = tempfile::tempdir().context("no temporary directory")?;
     let mut files = Vec::new();
     for packets in PACKETS {
@@ -117,12 +116,8 @@ fn is_there(reader: &Reader, options: &Options, file: &Path) -> bool {
     started.is_ok()
 }
 
-/// Nanoseconds of user and system together, on processor 0.
+/// Nanoseconds of user and system together, of a process that stays where this thread does.
 fn processor_time(command: &mut Command) -> Result<f64> {
-    let mut set = CpuSet::new();
-    set.set(0)?;
-    // SAFETY: between fork and exec only a plain system call is made.
-    unsafe { command.pre_exec(move || Ok(sched_setaffinity(Pid::from_raw(0), &set)?)) };
     let used = || -> Result<i64> {
         let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
         Ok((usage.user_time() + usage.system_time()).num_nanoseconds())
