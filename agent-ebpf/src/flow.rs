@@ -309,13 +309,13 @@ impl Flow {
         }
     }
 
-    /// Blanks all but the lock. Without its bit the scoreboard counts as blank, too.
+    /// Blanks all but the lock, for the key of this tag. Without its bit the scoreboard counts as blank, too.
     #[inline(always)]
-    pub fn wipe(&mut self) {
+    pub fn wipe(&mut self, tag: u32) {
         let flow: *mut Self = self;
-        // SAFETY: as for `copy_to`; all zeroes are a blank flow.
+        // SAFETY: as for `copy_to`, the tag behind the lock; all zeroes are a blank flow.
         unsafe {
-            flow.cast::<u32>().add(1).write(0);
+            flow.cast::<u32>().add(1).write(tag);
             for i in 1..WORDS {
                 flow.cast::<u64>().add(i).write_volatile(0);
             }

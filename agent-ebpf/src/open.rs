@@ -112,8 +112,7 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
         // The contender's SYN passed earlier: open with it, then observe the SYN-ACK.
         let client = flow.has(Flow::CONTENDER_HIGH) as usize;
         let (isn, syn_at, was) = (flow.contender, flow.syn_at, flow.half[client]);
-        flow.wipe();
-        flow.tag = at.tag;
+        flow.wipe(at.tag);
         flow.client = client as u8;
         flow.bits = Flow::USED;
         flow.svc = at.services[1 - client];
@@ -125,7 +124,7 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
     } else {
         let again = contender_dir(flow) == Some(at.dir & 1) && flow.contender == s.seq;
         let (holder, outcome) = (flow.holder, flow.outcome);
-        flow.wipe();
+        flow.wipe(at.tag);
         open(flow, s, at);
         if again {
             (flow.holder, flow.outcome) = (holder, outcome);

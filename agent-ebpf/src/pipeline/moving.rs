@@ -51,10 +51,7 @@ pub(super) fn settle<W: World, const V6: bool>(w: &W, x: &Scratch, place: *mut F
     let Some(copy) = w.moving() else { return };
     let tag = x.sighting.tag;
     // SAFETY: the room is ours for this packet, by the contract of `moving`, and of a flow's size.
-    unsafe {
-        (*copy).wipe();
-        (*copy).tag = tag;
-    }
+    unsafe { (*copy).wipe(tag) };
     if let Some(left) = w.half_open(x.key::<V6>()) {
         w.lock(left);
         // SAFETY: the entry is a flow's, under its lock; `copy` is another.

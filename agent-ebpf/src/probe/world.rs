@@ -119,10 +119,7 @@ impl World for Kernel {
     fn create(&self, key: &FlowKey) -> Option<*mut Flow> {
         let blank = self.moving()?;
         // SAFETY: the scratch is this processor's own and of a flow's size.
-        unsafe {
-            (*blank).wipe();
-            (*blank).tag = key.tag();
-        }
+        unsafe { (*blank).wipe(key.tag()) };
         by_family!(key, HALF_OPEN4, HALF_OPEN6, |map, k| {
             put(map, k, blank, BPF_NOEXIST);
             map.get_ptr_mut(k)
@@ -134,8 +131,7 @@ impl World for Kernel {
         let blank = self.moving()?;
         // SAFETY: as for `create`.
         unsafe {
-            (*blank).wipe();
-            (*blank).tag = key.tag();
+            (*blank).wipe(key.tag());
             (*blank).bits = Flow::MOVED;
         }
         by_family!(key, FLOWS4, FLOWS6, |map, k| put(map, k, blank, BPF_NOEXIST));
