@@ -1,7 +1,14 @@
 //! How a connection goes on and ends: phases, FIN, RST, and what remains unsaid.
 
 use crate::{
-    facts::Facts, flow::Flow, half::Half, label::Side, phase::Phase, time::Nanos, traffic::Close,
+    anomaly::Cause,
+    facts::Facts,
+    flow::Flow,
+    half::Half,
+    label::Side,
+    phase::Phase,
+    time::Nanos,
+    traffic::{Close, Served},
     wire::Segment,
 };
 
@@ -31,12 +38,58 @@ pub fn closer(close: Close) -> Side {
     }
 }
 
-/// Marks the flow as ended; the bytes of a request that stays unanswered, 0 for none.
+/// What an ended flow came to for its client.
 #[inline(always)]
-pub fn end(flow: &mut Flow, close: Close) -> u32 {
+pub fn served(flow: &Flow) -> Served {
+    const HANDSHAKE_SILENCE: u8 = Close::HandshakeSilence as u8 + 1;
+    const BY_CLIENT: u8 = Close::ResetClient as u8 + 1;
+    const BY_SERVER: u8 = Close::ResetServer as u8 + 1;
+    const REFUSED: u8 = Cause::Refused as u8 + 1;
+    const TIME_WAIT: u8 = Cause::TimeWait as u8 + 1;
+    const TIMEOUT: u8 = Cause::Timeout as u8 + 1;
+    const AFTER_FIN: u8 = Cause::AfterFin as u8 + 1;
+    let (spoke, pending) = (flow.exchanges > 0, flow.has(Flow::PENDING));
+    if flow.close == HANDSHAKE_SILENCE {
+        return Served::TimedOut;
+    }
+    if flow.close == BY_CLIENT || flow.close == BY_SERVER {
+        if flow.cause == TIMEOUT {
+            return Served::TimedOut;
+        }
+        if !spoke && !flow.has(Flow::ANSWERED) && (flow.cause == REFUSED || flow.cause == TIME_WAIT) {
+            return Served::Refused;
+        }
+        // A client that has its answer may end the connection as it likes; after a FIN the RST cuts nothing off.
+        let cuts = spoke && flow.cause != AFTER_FIN && (flow.close == BY_SERVER || pending);
+        if cuts {
+            return Served::Reset;
+        }
+    }
+    match (pending, spoke) {
+        (true, _) => Served::Unanswered,
+        (false, true) => Served::Answered,
+        (false, false) => Served::Unused,
+    }
+}
+
+/// How a connection ended, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// How.
+    pub close: Close,
+    /// For the client.
+    pub served: Served,
+    /// Bytes of a request that stays unanswered, 0 for none.
+    pub unanswered: u32,
+}
+
+/// Marks the flow as ended.
+#[inline(always)]
+pub fn end(flow: &mut Flow, close: Close) -> End {
     flow.bits |= Flow::ENDED;
     flow.close = close as u8 + 1;
-    if flow.has(Flow::PENDING) { flow.request_bytes } else { 0 }
+    let unanswered = if flow.has(Flow::PENDING) { flow.request_bytes } else { 0 };
+    End { close, served: served(flow), unanswered }
 }
 
 /// Moves the phase on after a segment was taken into its half.
@@ -133,6 +186,9 @@ fn reset(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Facts) {
     }
     flow.closed_at = now;
     flow.phase = Phase::Reset as u8;
+    if f.foreign {
+        flow.bits |= Flow::RESET_BY_MIDDLEBOX;
+    }
     let close = if matches!(f.side, Side::Client) { Close::ResetClient } else { Close::ResetServer };
     finish(flow, close, f);
 }
@@ -141,7 +197,7 @@ fn reset(flow: &mut Flow, s: &Segment, dir: usize, now: Nanos, f: &mut Facts) {
 fn finish(flow: &mut Flow, close: Close, f: &mut Facts) {
     f.remember = true;
     if !flow.has(Flow::ENDED) {
-        f.unanswered = end(flow, close);
-        f.closed = Some(close);
+        let end = end(flow, close);
+        (f.closed, f.served, f.unanswered) = (Some(close), end.served, end.unanswered);
     }
 }

@@ -8,7 +8,7 @@ use crate::{
     label::Side,
     phase::Phase,
     talk::{C, MS, S, Talk, fin, rst, segment, syn, syn_ack},
-    traffic::Close,
+    traffic::{Close, Served},
     wire::Segment,
 };
 
@@ -138,4 +138,50 @@ fn keepalives_that_nobody_answers_are_a_timeout() {
     };
     assert_eq!(cause(false), Cause::Timeout as u8 + 1);
     assert_eq!(cause(true), Cause::Abort as u8 + 1);
+}
+
+#[test]
+fn what_a_connection_came_to_is_told_from_its_clients_side() {
+    let ask = segment(101, 101, 300);
+    let answer = segment(101, 401, 50);
+    let came = |said: &[(usize, Segment)]| {
+        let mut talk = Talk::new();
+        let heard = said.iter().map(|(dir, s)| talk.hear(MS, *dir, *s));
+        heard.filter(|f| f.closed.is_some()).map(|f| f.served).last()
+    };
+    let open = [(C, syn(100)), (S, syn_ack(100, 101)), (C, segment(101, 101, 0))];
+    let then = |more: &[(usize, Segment)]| came(&[&open, more].concat());
+    assert_eq!(came(&[(C, syn(100)), (S, rst(0, 101))]), Some(Served::Refused));
+    assert_eq!(then(&[(C, rst(101, 101))]), Some(Served::Unused), "a health check");
+    assert_eq!(then(&[(C, ask), (S, rst(101, 401))]), Some(Served::Reset));
+    assert_eq!(then(&[(C, ask), (C, rst(401, 101))]), Some(Served::Reset), "it gave up");
+    assert_eq!(then(&[(C, ask), (S, answer), (C, rst(401, 151))]), Some(Served::Answered));
+    assert_eq!(then(&[(C, ask), (S, answer), (S, rst(151, 401))]), Some(Served::Reset), "cut off, perhaps");
+    let close = [(C, fin(401, 151)), (S, fin(151, 402)), (C, segment(402, 152, 0))];
+    assert_eq!(then(&[&[(C, ask), (S, answer)], &close[..]].concat()), Some(Served::Answered));
+    let swallowed = [
+        (C, ask),
+        (S, segment(101, 401, 0)),
+        (S, fin(101, 401)),
+        (C, fin(401, 102)),
+        (S, segment(102, 402, 0)),
+    ];
+    assert_eq!(then(&swallowed), Some(Served::Unanswered));
+    let mut talk = exchanged();
+    for _ in 0..4 {
+        talk.hear(300 * MS, C, ask);
+    }
+    let end = talk.hear(300 * MS, C, rst(401, 101));
+    assert_eq!((end.closed, end.served), (Some(Close::ResetClient), Served::TimedOut));
+}
+
+#[test]
+fn an_answered_request_keeps_its_size() {
+    let mut talk = exchanged();
+    for seq in [101, 401] {
+        talk.hear(MS, C, segment(seq, 101, 300));
+    }
+    assert_eq!((talk.flow.request_bytes, talk.flow.request_segments), (600, 2));
+    talk.hear(MS, S, segment(101, 701, 50));
+    assert_eq!((talk.flow.asked_bytes, talk.flow.asked_segments, talk.flow.request_bytes), (600, 2, 0));
 }

@@ -6,7 +6,7 @@ use crate::{
     label::{Side, labels},
     phase::Phase,
     seq::SeqNum,
-    traffic::{Close, Opened},
+    traffic::{Close, Opened, Served},
 };
 
 labels! {
@@ -131,6 +131,8 @@ pub struct Facts {
     pub closed: Option<Close>,
     /// The five-tuple is to be remembered as closed (now, or with a newer time).
     pub remember: bool,
+    /// What it came to for the client, if it ended.
+    pub served: Served,
     /// The flow ended with a request unanswered; its bytes.
     pub unanswered: u32,
     /// Duplicate ACKs of the other side in a row, evidence for the record.
@@ -192,6 +194,7 @@ impl Facts {
             first_byte_us: None,
             closed: None,
             remember: false,
+            served: Served::Unused,
             unanswered: 0,
             dup_acks: 0,
             hole_age_us: 0,

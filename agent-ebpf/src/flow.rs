@@ -240,8 +240,14 @@ pub struct Flow {
     pub request_bytes: u32,
     /// IPv4 identification of the segment that last moved each half on.
     pub tail_id: [u16; 2],
+    /// Payload bytes of the last request that was answered.
+    pub asked_bytes: u32,
+    /// Segments that `request_bytes` came in, as on the wire; stops at 65,535.
+    pub request_segments: u16,
+    /// The same of `asked_bytes`.
+    pub asked_segments: u16,
     /// Explicit padding, always 0.
-    pub reserved: [u32; 3],
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<Flow>() == 256);
 const _: () = assert!(core::mem::offset_of!(Flow, half) == 64);
@@ -279,6 +285,8 @@ impl Flow {
     pub const CROWDED: u16 = 1 << 12;
     /// Something on the scoreboard changes even with a segment in order.
     pub const RESTLESS: u16 = 1 << 10;
+    /// The RST that ended it was a middlebox's ([`crate::anomaly::reset::Origin`]).
+    pub const RESET_BY_MIDDLEBOX: u16 = 1 << 13;
 
     /// Copies all but the lock, which the verifier lets nobody read, to memory of a flow's size.
     ///

@@ -11,6 +11,14 @@ pub struct LabelTable {
     pub meanings: &'static [&'static str],
 }
 
+/// An enumeration made by the table below, for those who take any.
+pub trait Label: Copy + 'static {
+    /// All values, in the order of their codes.
+    const VALUES: &'static [Self];
+    /// The label's value.
+    fn value(self) -> &'static str;
+}
+
 /// Declares an enumeration whose codes run from 0 without gaps, and its [`LabelTable`].
 macro_rules! labels {
     (
@@ -44,6 +52,13 @@ macro_rules! labels {
             /// The label's value.
             pub fn name(self) -> &'static str {
                 Self::TABLE.values[self as usize]
+            }
+        }
+
+        impl $crate::label::Label for $name {
+            const VALUES: &'static [Self] = Self::ALL;
+            fn value(self) -> &'static str {
+                self.name()
             }
         }
     };

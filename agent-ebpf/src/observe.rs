@@ -226,7 +226,7 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         let (flow, f) = (settled(flow), settled(f));
         if speaks(s, f) {
             let bytes = if f.new < s.payload { f.new } else { s.payload };
-            f.first_byte_us = converse(flow, f.side, bytes, at.now);
+            f.first_byte_us = converse(flow, f.side, bytes, s.segments, at.now);
         }
     }
     let (flow, f) = (settled(flow), settled(f));
@@ -453,9 +453,10 @@ fn is_foreign(me: &Half, path: &Path, s: &Segment) -> bool {
     !(-32..=1_024).contains(&ahead)
 }
 
-/// Requests and answers: new payload of either side; for the first of an answer, microseconds since the request's end.
+/// Requests and answers: new payload of either side, and the segments it came in; for the first of an answer,
+/// microseconds since the request's end.
 #[inline(always)]
-pub(crate) fn converse(flow: &mut Flow, side: Side, bytes: u32, now: Nanos) -> Option<u32> {
+pub(crate) fn converse(flow: &mut Flow, side: Side, bytes: u32, segments: u32, now: Nanos) -> Option<u32> {
     if matches!(side, Side::Server) {
         flow.bits |= Flow::ANSWERED;
         if !flow.has(Flow::PENDING) {
@@ -464,7 +465,8 @@ pub(crate) fn converse(flow: &mut Flow, side: Side, bytes: u32, now: Nanos) -> O
         flow.bits &= !Flow::PENDING;
         flow.first_byte_us = now.stamp().since(flow.request_at);
         flow.answered = flow.answered.saturating_add(1);
-        flow.request_bytes = 0;
+        (flow.asked_bytes, flow.asked_segments) = (flow.request_bytes, flow.request_segments);
+        (flow.request_bytes, flow.request_segments) = (0, 0);
         return Some(flow.first_byte_us);
     }
     if !flow.has(Flow::PENDING) {
@@ -472,6 +474,7 @@ pub(crate) fn converse(flow: &mut Flow, side: Side, bytes: u32, now: Nanos) -> O
     }
     flow.bits |= Flow::PENDING;
     flow.request_bytes = flow.request_bytes.saturating_add(bytes);
+    flow.request_segments = flow.request_segments.saturating_add(segments as u16);
     flow.request_at = now.stamp();
     None
 }

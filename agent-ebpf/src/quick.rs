@@ -248,7 +248,7 @@ fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
         me.next = p.seq.plus(p.payload);
         me.note_sending(true, now);
         flow.tail_id[dir] = p.ip_id.wrapping_add(p.segments.wrapping_sub(1) as u16);
-        if let Some(us) = converse(flow, side, p.payload, now) {
+        if let Some(us) = converse(flow, side, p.payload, p.segments, now) {
             p.first_byte = us.saturating_add(1);
         }
     }

@@ -28,6 +28,18 @@ labels! {
     }
 }
 
+labels! {
+    /// What a connection came to, for those who use the service.
+    Served("result") {
+        Answered = "answered": "the client asked, and nothing it asked was without an answer when it ended",
+        Unanswered = "unanswered": "a request had no answer when it ended, without an RST that cut it off",
+        Reset = "reset": "an RST cut it off: one of the server, or the client's own while it waited",
+        Refused = "refused": "its SYN was answered by an RST",
+        TimedOut = "timed_out": "the handshake never completed, or repeats went unanswered until an end gave up",
+        Unused = "unused": "the client asked nothing: health checks, scanners, servers that speak first",
+    }
+}
+
 counters! {
     /// What a point counts of healthy traffic.
     Traffic at TRAFFIC_BASE => {
@@ -36,6 +48,7 @@ counters! {
         PayloadBytes = "payload_bytes" []: "Payload bytes of TCP segments, repeats included.",
         Opened = "connections_opened" [Opened]: "Connections met, by how; the side is the one that sent the first packet.",
         Established = "connections_established" []: "Handshakes completed, seen from SYN to the last ACK; the side is the client.",
+        Served = "connection_results" [Served]: "Connections ended, by what they came to for the client.",
         Closed = "connections_closed" [Close]: "Connections ended, by how; the side is the one that ended it (first FIN, RST or silence).",
     }
 }

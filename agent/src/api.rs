@@ -1,5 +1,6 @@
 //! What the HTTP interface takes and gives, shared by the server and by `fivetuple flows`.
 
+use crate::connection::Connection;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -122,8 +123,31 @@ pub struct FlowRow {
     pub from_server: HalfRow,
 }
 
+/// Which connections to list; all where nothing is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionFilter {
+    /// Name of the service.
+    pub svc: Option<String>,
+    /// Network in CIDR, or one address, of either end.
+    pub address: Option<String>,
+    /// Port of either end.
+    pub port: Option<u16>,
+    /// Only those whose last packet came in the last so many seconds.
+    pub since_seconds: Option<u64>,
+}
+
+/// Connections at all points, open and ended, in no order.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct ConnectionList {
+    /// Ended connections that were known and had to give way to newer ones.
+    pub forgotten: u64,
+    /// The connections.
+    pub connections: Vec<Connection>,
+}
+
 /// One end of a connection.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EndPoint {
     /// Its address.
     pub address: IpAddr,
@@ -155,7 +179,7 @@ pub struct Pending {
 }
 
 /// A five-tuple taken again within the TIME-WAIT window.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Reuse {
     /// Seconds from the close to the SYN; none where the close was not seen.
     pub gap_seconds: Option<f64>,

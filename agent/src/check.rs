@@ -3,9 +3,10 @@
 use crate::{
     cli::CheckArgs,
     config::{ConfigError, Source, Watch},
-    explain, link, monitor,
+    link, monitor,
     preflight::{self, Finding, Kernel, State},
     probe::Probe,
+    why,
 };
 use std::fmt::Write as _;
 
@@ -53,7 +54,7 @@ fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {
             ),
             Some(why) => finding(State::Warn, "programs", format!("{why}; ingress is watched by tc")),
         },
-        Err(e) => finding(State::Fail, "programs", explain::text(&e)),
+        Err(e) => finding(State::Fail, "programs", why::text(&e)),
     })
 }
 

@@ -1,8 +1,8 @@
 //! `fivetuple flows`: the flow list of a running agent, fetched over HTTP.
 
 use crate::{
-    api::{FlowFilter, FlowList, FlowRow, HalfRow},
-    cli::{FlowsArgs, Output},
+    api::{FlowList, FlowRow, HalfRow},
+    cli::{FlowFilterArgs, FlowsArgs, Output},
 };
 use anyhow::{Context as _, Result, bail};
 use comfy_table::{CellAlignment, Table, presets};
@@ -13,7 +13,7 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Fetch and print.
 pub fn flows(args: &FlowsArgs) -> Result<()> {
-    let body = fetch(args)?;
+    let body = fetch(args.url.trim_end_matches('/'), "/api/v1/flows", &parameters(&args.filter))?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Json => writeln!(out, "{body}")?,
@@ -30,26 +30,20 @@ pub fn flows(args: &FlowsArgs) -> Result<()> {
     Ok(())
 }
 
-fn fetch(args: &FlowsArgs) -> Result<String> {
-    let filter = FlowFilter {
-        svc: args.filter.svc.clone(),
-        address: args.filter.address.clone(),
-        port: args.filter.port,
-        anomaly: args.filter.anomaly.clone(),
-        limit: args.filter.limit,
-    };
-    let url = format!("{}/api/v1/flows", args.url.trim_end_matches('/'));
+/// What an agent answers to a question; `query` are names and values.
+pub fn fetch(agent: &str, path: &str, query: &[(&str, String)]) -> Result<String> {
+    let url = format!("{agent}{path}");
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
         .build()
         .into();
     let mut request = agent.get(&url);
-    for (key, value) in parameters(&filter) {
-        request = request.query(key, value);
+    for (key, value) in query {
+        request = request.query(*key, value);
     }
     let mut answer = request.call().with_context(|| {
-        format!("no agent answers at {url}; start one with `fivetuple run`, or name its address with --url")
+        format!("no agent answers at {url}; start one with `fivetuple run`, or name another address (--url)")
     })?;
     let status = answer.status();
     // Without a limit of its own ureq stops at 10 MB, which a full table exceeds.
@@ -63,8 +57,8 @@ fn fetch(args: &FlowsArgs) -> Result<String> {
 }
 
 /// The filter as query parameters.
-fn parameters(filter: &FlowFilter) -> Vec<(&'static str, String)> {
-    let FlowFilter { svc, address, port, anomaly, limit } = filter;
+fn parameters(filter: &FlowFilterArgs) -> Vec<(&'static str, String)> {
+    let FlowFilterArgs { svc, address, port, anomaly, limit } = filter;
     [
         ("svc", svc.clone()),
         ("address", address.clone()),
@@ -199,7 +193,7 @@ mod tests {
 
     #[test]
     fn only_what_is_asked_becomes_a_parameter() {
-        let filter = FlowFilter { port: Some(443), ..FlowFilter::default() };
+        let filter = FlowFilterArgs { port: Some(443), ..FlowFilterArgs::default() };
         assert_eq!(parameters(&filter), [("port", "443".to_owned())]);
     }
 
@@ -209,7 +203,7 @@ mod tests {
         let args = FlowsArgs {
             url: "http://127.0.0.1:1".to_owned(),
             output: Output::Json,
-            filter: crate::cli::FlowFilterArgs::default(),
+            filter: FlowFilterArgs::default(),
         };
         let text = format!("{:#}", flows(&args).unwrap_err());
         assert!(text.contains("http://127.0.0.1:1/api/v1/flows") && text.contains("--url"), "{text}");

@@ -3,7 +3,7 @@
 use agent::{
     check,
     cli::{Cli, Command},
-    explain, flows, replay, run,
+    flows, replay, run, why,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
-            eprintln!("fivetuple: {}", explain::text(&e));
+            eprintln!("fivetuple: {}", why::text(&e));
             ExitCode::FAILURE
         }
     }

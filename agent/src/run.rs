@@ -1,6 +1,6 @@
 //! The life of the daemon: start, serve, reload, end.
 
-use crate::{cli::RunArgs, config::Settings, explain, http, log, monitor::Monitor};
+use crate::{cli::RunArgs, config::Settings, http, log, monitor::Monitor, why};
 use anyhow::{Context as _, Result};
 use std::{
     future::Future,
@@ -36,7 +36,7 @@ pub fn main(args: &RunArgs) -> Result<bool> {
     runtime.shutdown_background();
     // From here on the log is where an operator looks.
     if let Err(e) = &done {
-        error!("{}", explain::text(e));
+        error!("{}", why::text(e));
     }
     Ok(done.is_ok())
 }

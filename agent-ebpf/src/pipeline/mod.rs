@@ -10,7 +10,7 @@ mod moving;
 
 use crate::{
     anomaly::{Anomaly, AnomalySet, Cause, detect},
-    close::{closer, end},
+    close::{End, closer, end},
     counter::COUNTERS,
     facts::Facts,
     flow::{Closed, Flow, FlowKey, FlowKey4, scope},
@@ -27,7 +27,7 @@ use crate::{
     scoreboard::Scoreboard,
     seq::SeqNum,
     time::Nanos,
-    traffic::{Close, Traffic},
+    traffic::{Close, Served, Traffic},
     wire::{Addr, Frame, Segment},
     words,
 };
@@ -101,8 +101,8 @@ pub struct Scratch {
     waiting: bool,
     /// The services of its ends are known.
     asked: bool,
-    /// How the flow ended that had the key before, and what of its request stayed unanswered.
-    ended: (Close, u32),
+    /// How the flow ended that had the key before.
+    ended: End,
 }
 
 /// Before the packet is read.
@@ -117,7 +117,7 @@ static BLANK: Scratch = Scratch {
     direction: Direction::Ingress,
     waiting: false,
     asked: false,
-    ended: (Close::Silence, 0),
+    ended: End { close: Close::Silence, served: Served::Unused, unanswered: 0 },
 };
 
 impl Scratch {
@@ -364,7 +364,7 @@ fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Ste
         Before::Score => Step::Score,
         Before::Raced => Step::Gone,
         Before::End(close) => {
-            x.ended = (close, end(flow, close));
+            x.ended = end(flow, close);
             x.facts.svc = flow.svc;
             Step::Ended
         }
@@ -501,6 +501,12 @@ fn add_traffic(t: *mut Totals, side: Side, segments: u32, bytes: u32, payload: u
     add(t, Traffic::PayloadBytes.place(side, 0), payload as u64);
 }
 
+#[inline(always)]
+fn add_end(t: *mut Totals, close: Close, served: Served) {
+    add(t, Traffic::Closed.place(closer(close), close as usize), 1);
+    add(t, Traffic::Served.place(Side::Client, served as usize), 1);
+}
+
 /// Totals, and a record of what is wrong.
 #[inline(never)]
 fn count<W: World>(w: &W, x: &mut Scratch) {
@@ -523,7 +529,7 @@ fn count<W: World>(w: &W, x: &mut Scratch) {
         measure(t, Histogram::FirstByte, us as u64 * 1_000);
     }
     if let Some(close) = f.closed {
-        add(t, Traffic::Closed.place(closer(close), close as usize), 1);
+        add_end(t, close, f.served);
     }
     if !f.notable() {
         return;
@@ -570,11 +576,11 @@ fn head(x: &Scratch) -> Head {
 /// A flow was ended because another connection takes its key.
 #[inline(never)]
 fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch, entry: *mut Flow) {
-    let (close, unanswered) = x.ended;
+    let end = x.ended;
     match w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
         Some(t) => {
-            add(t, Traffic::Closed.place(closer(close), close as usize), 1);
-            if unanswered > 0 {
+            add_end(t, end.close, end.served);
+            if end.unanswered > 0 {
                 add(t, Anomaly::UnansweredRequest.place(Side::Client, 0), 1);
             }
         }

@@ -22,8 +22,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// Events of each kind that are kept: anomalies cannot push out the ends of connections, nor these them.
-const KEPT: usize = 8192;
+/// Anomalies that are kept.
+const ANOMALIES: usize = 8_192;
+/// Ended connections that are kept: 13 MiB.
+const ENDS: usize = 32_768;
 
 /// An event, its number and its time.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,8 @@ pub struct Events {
     next_id: u64,
     anomalies: VecDeque<Numbered<AnomalyRecord>>,
     ends: VecDeque<Numbered<EndRecord>>,
+    /// Ends that had to go for newer ones.
+    forgotten: u64,
     exemplars: HashMap<SeriesKey, Exemplar>,
 }
 
@@ -54,9 +58,12 @@ impl Events {
                 for key in series(record) {
                     self.exemplars.insert(key, Exemplar { event_id: id, at: event.at });
                 }
-                keep(&mut self.anomalies, event);
+                keep(&mut self.anomalies, ANOMALIES, event);
             }
-            Record::End(record) => keep(&mut self.ends, Numbered { id, at: at(&record.head), what: *record }),
+            Record::End(record) => {
+                let event = Numbered { id, at: at(&record.head), what: *record };
+                self.forgotten += u64::from(keep(&mut self.ends, ENDS, event));
+            }
         }
     }
 
@@ -70,6 +77,16 @@ impl Events {
         let anomaly = self.anomalies.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.anomalies[i]);
         let end = || self.ends.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.ends[i]);
         anomaly.map(|e| anomaly_row(e, names)).or_else(|| end().map(|e| end_row(e, names, stall)))
+    }
+
+    /// The ended connections that are kept, the oldest first.
+    pub fn ended(&self) -> impl Iterator<Item = Sight> + '_ {
+        self.ends.iter().map(|event| sight(&event.what))
+    }
+
+    /// Ended connections that were known and had to go for newer ones.
+    pub fn forgotten(&self) -> u64 {
+        self.forgotten
     }
 
     /// The newest `limit` events that a filter lets through, the newest first.
@@ -91,11 +108,14 @@ impl Events {
     }
 }
 
-fn keep<T>(queue: &mut VecDeque<Numbered<T>>, event: Numbered<T>) {
-    if queue.len() == KEPT {
+/// Keeps an event; whether another had to go.
+fn keep<T>(queue: &mut VecDeque<Numbered<T>>, room: usize, event: Numbered<T>) -> bool {
+    let full = queue.len() == room;
+    if full {
         queue.pop_front();
     }
     queue.push_back(event);
+    full
 }
 
 /// The counters that a record was counted in.

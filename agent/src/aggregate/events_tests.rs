@@ -135,10 +135,10 @@ fn the_store_is_bounded_and_one_kind_does_not_push_out_the_other() {
         UNIX_EPOCH,
         Nanos(0),
     );
-    for _ in 0..KEPT + 10 {
+    for _ in 0..ENDS + 10 {
         events.push(&Record::End(end(1)), UNIX_EPOCH, Nanos(0));
     }
-    assert_eq!((events.anomalies.len(), events.ends.len()), (1, KEPT));
+    assert_eq!((events.anomalies.len(), events.ends.len()), (1, ENDS));
     assert!(events.find(1, &names(), Duration::ZERO).is_some());
     assert!(events.find(2, &names(), Duration::ZERO).is_none());
 }

@@ -2,7 +2,7 @@
 
 use super::Names;
 use crate::{
-    api::{EventFilter, FlowFilter},
+    api::{ConnectionFilter, EventFilter, FlowFilter},
     config::{nearest::nearest, value},
 };
 use agent_ebpf::{
@@ -30,6 +30,11 @@ impl Filter {
     /// Understand a filter of events, or say what can be asked instead.
     pub fn of_events(asked: &EventFilter, names: &Names) -> Result<Self, String> {
         Self::new(names, asked.svc.as_deref(), asked.address.as_deref(), asked.port, asked.anomaly.as_deref())
+    }
+
+    /// Understand a filter of connections, or say what can be asked instead.
+    pub fn of_connections(asked: &ConnectionFilter, names: &Names) -> Result<Self, String> {
+        Self::new(names, asked.svc.as_deref(), asked.address.as_deref(), asked.port, None)
     }
 
     fn new(

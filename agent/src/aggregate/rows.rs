@@ -91,7 +91,7 @@ impl Sight {
 }
 
 /// What a half's counts are called.
-fn by_anomaly(counts: &Counts, side: Side) -> [(Anomaly, u32); 12] {
+pub fn by_anomaly(counts: &Counts, side: Side) -> [(Anomaly, u32); 12] {
     let syn = match side {
         Side::Client => Anomaly::SynRetransmission,
         Side::Server => Anomaly::SynAckRetransmission,
@@ -142,7 +142,7 @@ pub fn nanos(duration: Duration) -> u64 {
 }
 
 /// Microseconds that are 0 where nothing was measured.
-fn measured(us: u32) -> Option<f64> {
+pub fn measured(us: u32) -> Option<f64> {
     (us > 0).then(|| f64::from(us) / 1e6)
 }
 

@@ -5,7 +5,7 @@ pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{cli, explain, http::listen::ListenAddress, link};
+use crate::{cli, http::listen::ListenAddress, link, why};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -159,7 +159,7 @@ impl fmt::Display for ConfigError {
                 Ok(())
             }
             Self::Flag(flag, text) => write!(f, "--{flag}: {text}"),
-            Self::Links(e) => f.write_str(&explain::text(e)),
+            Self::Links(e) => f.write_str(&why::text(e)),
             Self::NoInterface => f.write_str(
                 "no interface to watch: none but loopback is up; bring one up, or name one with --interface",
             ),

@@ -4,8 +4,11 @@ pub mod listen;
 pub mod negotiate;
 
 use crate::{
-    api::{Check, EventFilter, EventList, FlowFilter, FlowList, Readiness, Refusal},
-    explain,
+    api::{
+        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Readiness,
+        Refusal,
+    },
+    why,
 };
 use axum::{
     Json, Router,
@@ -41,6 +44,8 @@ pub trait Backend: Send + Sync + 'static {
     fn flows(&self, filter: &FlowFilter) -> Result<FlowList, Refusal>;
     /// The last events that a filter lets through.
     fn events(&self, filter: &EventFilter) -> Result<EventList, Refusal>;
+    /// The connections that a filter lets through, open and ended.
+    fn connections(&self, filter: &ConnectionFilter) -> Result<ConnectionList, Refusal>;
     /// Read the configuration again; what was wrong with it otherwise.
     fn reload(&self) -> Result<(), String>;
 }
@@ -125,6 +130,7 @@ fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
         .route("/-/reload", post(reload))
         .route("/api/v1/flows", get(flows))
         .route("/api/v1/events", get(events))
+        .route("/api/v1/connections", get(connections))
         .with_state(shared)
 }
 
@@ -136,7 +142,7 @@ async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Respo
         Ok(Ok(text)) => {
             ([(header::CONTENT_TYPE, format.content_type())], format.render(text)).into_response()
         }
-        Ok(Err(e)) => (StatusCode::INTERNAL_SERVER_ERROR, explain::text(&e) + "\n").into_response(),
+        Ok(Err(e)) => (StatusCode::INTERNAL_SERVER_ERROR, why::text(&e) + "\n").into_response(),
         Err(response) => response,
     }
 }
@@ -185,6 +191,13 @@ async fn events(
     listed(shared, filter, |backend, filter| backend.events(filter)).await
 }
 
+async fn connections(
+    State(shared): State<Arc<Shared>>,
+    filter: Result<Query<ConnectionFilter>, QueryRejection>,
+) -> Response {
+    listed(shared, filter, |backend, filter| backend.connections(filter)).await
+}
+
 /// A list as JSON, or what was wrong with the filter.
 async fn listed<F, L>(
     shared: Arc<Shared>,
@@ -203,7 +216,7 @@ where
     match shared.bounded(move |backend| list(backend, &filter)).await {
         Ok(Ok(list)) => Json(list).into_response(),
         Ok(Err(Refusal::Filter(text))) => refuse(StatusCode::BAD_REQUEST, text),
-        Ok(Err(Refusal::Failed(e))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, explain::text(&e)),
+        Ok(Err(Refusal::Failed(e))) => refuse(StatusCode::INTERNAL_SERVER_ERROR, why::text(&e)),
         Err(response) => response,
     }
 }

@@ -33,6 +33,9 @@ impl Backend for Fake {
     fn events(&self, _: &EventFilter) -> Result<EventList, Refusal> {
         Ok(EventList::default())
     }
+    fn connections(&self, _: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
+        Ok(ConnectionList::default())
+    }
     fn reload(&self) -> Result<(), String> {
         Err("line 3: limits: unknown key".to_owned())
     }

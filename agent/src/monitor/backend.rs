@@ -5,16 +5,23 @@ use crate::{
     aggregate::{
         filter::Filter,
         metrics,
+        rows::Sight,
         snapshot::{Snapshot, Table},
     },
-    api::{Check, EventFilter, EventList, FlowFilter, FlowList, Refusal},
+    api::{Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Refusal},
+    connection::{Clock, Connection},
     http::Backend,
     process::Process,
     source::maps::add,
     sys,
 };
+use agent_ebpf::{anomaly::AnomalySet, flow::Flow};
 use anyhow::{Context as _, Result};
-use std::{cmp::Reverse, time::Duration};
+use std::{
+    cmp::Reverse,
+    collections::HashSet,
+    time::{Duration, SystemTime},
+};
 
 /// The ring is drained ten times a second; this much later something is wrong.
 const DRAINED: Duration = Duration::from_secs(2);
@@ -77,6 +84,30 @@ impl Backend for Monitor {
             None => records.events.list(&filter, asked.limit.unwrap_or(EVENTS), names, stall),
         };
         Ok(EventList { events })
+    }
+
+    fn connections(&self, asked: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
+        let names = self.in_force().names.clone();
+        let filter = Filter::of_connections(asked, &names).map_err(Refusal::Filter)?;
+        let open = self.maps.flows().context("cannot read the flow tables").map_err(Refusal::Failed)?;
+        // After the tables: one that ended meanwhile is in both.
+        let (mut sights, forgotten): (Vec<_>, u64) = {
+            self.drain(u64::MAX);
+            let records = self.records();
+            (records.events.ended().collect(), records.events.forgotten())
+        };
+        let ended: HashSet<_> = sights.iter().map(|sight| (sight.key, sight.flow.opened.0)).collect();
+        let is_open = |s: &Sight| !s.flow.has(Flow::ENDED) && !ended.contains(&(s.key, s.flow.opened.0));
+        sights.extend(open.into_iter().filter(is_open));
+        let (wall, now) = (SystemTime::now(), sys::monotonic());
+        let clock = Clock::new(wall, now);
+        let limit = asked.since_seconds.map(|s| s.saturating_mul(1_000_000_000));
+        sights.retain(|s| {
+            filter.matches(&s.key.end_points(), s.flow.svc, AnomalySet(0))
+                && limit.is_none_or(|limit| now.since(s.flow.last_seen()) <= limit)
+        });
+        let connections = sights.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
+        Ok(ConnectionList { forgotten, connections })
     }
 
     fn reload(&self) -> Result<(), String> {

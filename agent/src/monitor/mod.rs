@@ -11,7 +11,6 @@ use crate::{
         snapshot::{Ring as RingFigures, Totals},
     },
     config::{Interface, Source, Watch},
-    explain,
     link::{self, Link},
     preflight::{self, Hook, Kernel, State, plan},
     probe::{self, Probe},
@@ -20,7 +19,7 @@ use crate::{
         ring::Ring,
         sweep::{self, Sweep},
     },
-    sys,
+    sys, why,
 };
 use agent_ebpf::{
     health::Health,
@@ -207,19 +206,14 @@ impl Monitor {
         let links = match link::links() {
             Ok(links) => links,
             Err(e) => {
-                warn!(error = explain::text(&e), "cannot look at the interfaces");
+                warn!(error = why::text(&e), "cannot look at the interfaces");
                 return;
             }
         };
         let mut hooks = self.hooks();
         for (point, entry) in self.interfaces.iter().enumerate() {
             if let Err(e) = self.settle_point(&mut hooks, point, &links) {
-                error!(
-                    point = entry.point,
-                    interface = entry.name,
-                    error = explain::text(&e),
-                    "cannot watch"
-                );
+                error!(point = entry.point, interface = entry.name, error = why::text(&e), "cannot watch");
             }
         }
     }

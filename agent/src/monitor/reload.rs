@@ -4,8 +4,8 @@ use super::Monitor;
 use crate::{
     aggregate::{Names, snapshot::Reload},
     config::{OTHER_SERVICE, Service, Watch},
-    explain,
     source::maps::Maps,
+    why,
 };
 use anyhow::{Result, bail};
 use std::time::SystemTime;
@@ -101,7 +101,7 @@ impl Monitor {
             }
             Err(e) => {
                 self.in_force_mut().reload.successful = false;
-                let text = explain::text(&e);
+                let text = why::text(&e);
                 error!(error = text, "the configuration is wrong; the old one stays in force");
                 Err(text)
             }

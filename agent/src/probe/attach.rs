@@ -4,10 +4,10 @@ use super::{Mount, Probe};
 use crate::{
     aggregate::snapshot::Mode,
     config::{Ingress, Interface},
-    explain,
     link::{self, Link},
     netlink,
     preflight::{Hook, describe_program, plan},
+    why,
 };
 use agent_ebpf::{
     label::Direction,
@@ -42,7 +42,7 @@ impl Probe {
         if planned.hook == Hook::Xdp {
             match self.xdp(link) {
                 Ok(link) => ingress = Some((Mode::Xdp, Hold::Xdp(link))),
-                Err(e) if entry.ingress == Ingress::Auto => reason = explain::text(&e),
+                Err(e) if entry.ingress == Ingress::Auto => reason = why::text(&e),
                 Err(e) => {
                     let remedy = format!(
                         "set `ingress: auto` for {}, which takes tc where XDP cannot be had",

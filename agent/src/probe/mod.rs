@@ -8,9 +8,9 @@ pub mod object;
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
     config::Watch,
-    explain,
     source::{maps::Maps, services},
     sys::program,
+    why,
 };
 use agent_ebpf::{
     label::Direction,
@@ -73,7 +73,7 @@ impl Probe {
             // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
             ebpf = open(watch, room, kernel, false)?;
             if load_program(&mut ebpf, XDP_INGRESS).is_err() {
-                no_xdp = Some(format!("the kernel refuses the XDP program: {}", explain::text(&whole)));
+                no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&whole)));
             }
         }
         for name in [TC_INGRESS, TC_EGRESS] {

@@ -138,7 +138,7 @@ impl Replay<'_> {
             Ok(capture) => Some(capture),
             Err(error) => {
                 self.whole = false;
-                let text = crate::explain::text(&error);
+                let text = crate::why::text(&error);
                 eprintln!("fivetuple: {text}");
                 refused(text);
                 None

@@ -14,7 +14,7 @@ use crate::{
 };
 use agent_ebpf::{
     anomaly::{Anomaly, Outcome, reuse},
-    close::{closer, end, how_ended},
+    close::{End, closer, end, how_ended},
     flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6},
     label::Side,
     layout::maps as names,
@@ -151,8 +151,8 @@ impl Pass<'_> {
                 return Ok(false);
             }
         };
-        let unanswered = end(&mut flow, close);
-        self.count(key, &flow, close, unanswered);
+        let end = end(&mut flow, close);
+        self.count(key, &flow, end);
         if flow.closed() {
             match map::update(fd(&family.closed), &key, &Closed::of(&flow), 0) {
                 // Full: a reuse goes unnoticed, as when the programs find no room.
@@ -167,10 +167,10 @@ impl Pass<'_> {
         Ok(true)
     }
 
-    fn count<K: Key>(&mut self, key: K, flow: &Flow, close: Close, unanswered: u32) {
+    fn count<K: Key>(&mut self, key: K, flow: &Flow, end: End) {
         let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
         if let Some(totals) = self.own.get_mut(at) {
-            count_end(&mut totals.0, flow, close, unanswered);
+            count_end(&mut totals.0, flow, end);
         }
     }
 
@@ -191,9 +191,10 @@ impl Pass<'_> {
 }
 
 /// Count an end as `agent_ebpf::pipeline` counts one.
-pub(super) fn count_end(totals: &mut [u64], flow: &Flow, close: Close, unanswered: u32) {
-    totals[Traffic::Closed.place(closer(close), close as usize)] += 1;
-    if unanswered > 0 {
+pub(super) fn count_end(totals: &mut [u64], flow: &Flow, end: End) {
+    totals[Traffic::Closed.place(closer(end.close), end.close as usize)] += 1;
+    totals[Traffic::Served.place(Side::Client, end.served as usize)] += 1;
+    if end.unanswered > 0 {
         totals[Anomaly::UnansweredRequest.place(Side::Client, 0)] += 1;
     }
     let holder = flow.holder.checked_sub(1).and_then(reuse::Holder::from_code);
@@ -224,7 +225,7 @@ pub(super) fn head(key: FlowKey, flow: &Flow, now: Nanos) -> Head {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use agent_ebpf::half::Half;
+    use agent_ebpf::{half::Half, traffic::Served};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -264,13 +265,17 @@ mod tests {
             out: Sweep::default(),
         };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };
-        let flow = Flow { svc: 1, holder: reuse::Holder::Open as u8 + 1, ..Flow::default() };
-        pass.count(key, &flow, Close::HandshakeSilence, 7);
+        let bits = Flow::PENDING;
+        let mut flow =
+            Flow { svc: 1, holder: reuse::Holder::Open as u8 + 1, request_bytes: 7, bits, ..Flow::default() };
+        let end = end(&mut flow, Close::HandshakeSilence);
+        pass.count(key, &flow, end);
         let counted: Vec<usize> = (0..own[3].0.len()).filter(|i| own[3].0[*i] == 1).collect();
         let mut want = [
             Anomaly::UnansweredRequest.place(Side::Client, 0),
             Anomaly::Reuse.place(Side::Client, reuse::sub(reuse::Holder::Open, Outcome::Ignored)),
             Traffic::Closed.place(Side::Client, Close::HandshakeSilence as usize),
+            Traffic::Served.place(Side::Client, Served::TimedOut as usize),
         ];
         want.sort_unstable();
         assert_eq!(counted, want);

@@ -41,11 +41,11 @@ impl Host {
     }
 
     fn end(&mut self, key: FlowKey, mut flow: Flow, close: Close, now: Nanos) {
-        let unanswered = end(&mut flow, close);
+        let end = end(&mut flow, close);
         let config = self.tables.config;
         let index = totals_index(config.services, key.point(), flow.svc, Direction::Ingress);
         if let Some(totals) = self.tables.totals.get_mut(index as usize) {
-            count_end(totals.get_mut(), &flow, close, unanswered);
+            count_end(totals.get_mut(), &flow, end);
         }
         if flow.closed() {
             self.tables.remember(&key, &Closed::of(&flow));
