@@ -4,7 +4,7 @@ use bytemuck::{Pod, Zeroable};
 
 /// Nanoseconds of a clock that only moves forward (in the kernel `CLOCK_MONOTONIC`, in replay the capture's time).
 #[repr(transparent)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Pod, Zeroable)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Pod, Zeroable)]
 pub struct Nanos(pub u64);
 
 impl Nanos {

@@ -1,8 +1,8 @@
 //! The command line: clap types only. What a flag means is decided in [`crate::config`].
 
-use crate::http::listen::ListenAddress;
+use crate::{connection::source::Source, http::listen::ListenAddress, locate::Wanted};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 /// Where a daemon listens, and where `flows` looks for one, unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:10435";
@@ -27,6 +27,8 @@ pub enum Command {
     Flows(FlowsArgs),
     /// Judge captures as the daemon judges live traffic
     Replay(ReplayArgs),
+    /// Say where on their way something happens to connections, from several points' view
+    Locate(LocateArgs),
 }
 
 /// Which configuration, and which interfaces.
@@ -151,6 +153,58 @@ pub struct ReplayArgs {
     /// Only these of the lines of --output jsonl
     #[arg(long, value_enum, value_name = "WHICH")]
     pub lines: Option<Lines>,
+}
+
+/// Flags of `fivetuple locate`.
+#[derive(Debug, Args)]
+pub struct LocateArgs {
+    /// One connection, by an end or both: 192.0.2.1:40000, or 192.0.2.1:40000-198.51.100.7:443; without it and --svc, all
+    #[arg(value_name = "FLOW")]
+    pub flow: Option<Wanted>,
+    /// Only connections of this service
+    #[arg(long, value_name = "NAME", conflicts_with = "flow")]
+    pub svc: Option<String>,
+    /// Where the connections pass, in any order: outside=FILE, or outside=http://AGENT:10435 (comma separated, repeatable)
+    #[arg(long, value_name = "NAME=FILE_OR_URL", value_delimiter = ',', required = true)]
+    pub points: Vec<PointArg>,
+    /// Configuration file (YAML), for its services and limits, where points are captures
+    #[arg(long = "config.file", value_name = "PATH")]
+    pub config_file: Option<PathBuf>,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t = ConnectionOutput::Text)]
+    pub output: ConnectionOutput,
+}
+
+/// A point, and where what it saw is read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointArg {
+    /// Its name.
+    pub name: String,
+    /// A capture, or an agent.
+    pub source: Source,
+}
+
+impl FromStr for PointArg {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('=') {
+            Some((name, source)) if !name.is_empty() && !source.is_empty() => {
+                let Ok(source) = source.parse();
+                Ok(Self { name: name.to_owned(), source })
+            }
+            _ => Err(format!("{text:?} is no point; write NAME=FILE or NAME=http://AGENT:10435")),
+        }
+    }
+}
+
+/// Form of what is told of connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ConnectionOutput {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// Form of what a replay finds, on standard output.

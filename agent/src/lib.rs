@@ -13,6 +13,7 @@ pub mod connection;
 pub mod flows;
 pub mod http;
 pub mod link;
+pub mod locate;
 pub mod log;
 pub mod monitor;
 mod netlink;

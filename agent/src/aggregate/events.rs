@@ -41,6 +41,8 @@ pub struct Events {
     next_id: u64,
     anomalies: VecDeque<Numbered<AnomalyRecord>>,
     ends: VecDeque<Numbered<EndRecord>>,
+    /// Of those, the numbers of the ones whose flow is still in the kernel's table.
+    lingering: HashMap<Life, u64>,
     /// Ends that had to go for newer ones.
     forgotten: u64,
     exemplars: HashMap<SeriesKey, Exemplar>,
@@ -58,11 +60,15 @@ impl Events {
                 for key in series(record) {
                     self.exemplars.insert(key, Exemplar { event_id: id, at: event.at });
                 }
-                keep(&mut self.anomalies, ANOMALIES, event);
+                let _ = keep(&mut self.anomalies, ANOMALIES, event);
             }
             Record::End(record) => {
                 let event = Numbered { id, at: at(&record.head), what: *record };
-                self.forgotten += u64::from(keep(&mut self.ends, ENDS, event));
+                self.lingering.insert(life(&sight(record)), id);
+                if let Some(gone) = keep(&mut self.ends, ENDS, event) {
+                    self.lingering.remove(&life(&sight(&gone.what)));
+                    self.forgotten += 1;
+                }
             }
         }
     }
@@ -77,6 +83,15 @@ impl Events {
         let anomaly = self.anomalies.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.anomalies[i]);
         let end = || self.ends.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.ends[i]);
         anomaly.map(|e| anomaly_row(e, names)).or_else(|| end().map(|e| end_row(e, names, stall)))
+    }
+
+    /// Takes the last state of a connection that has ended: what came after its end is in it, too.
+    pub fn settle(&mut self, last: &Sight) {
+        let Some(id) = self.lingering.remove(&life(last)) else { return };
+        if let Ok(place) = self.ends.binary_search_by_key(&id, |event| event.id) {
+            let end = &mut self.ends[place].what;
+            (end.flow, end.counts) = (last.flow, last.counts);
+        }
     }
 
     /// The ended connections that are kept, the oldest first.
@@ -108,14 +123,18 @@ impl Events {
     }
 }
 
-/// Keeps an event; whether another had to go.
-fn keep<T>(queue: &mut VecDeque<Numbered<T>>, room: usize, event: Numbered<T>) -> bool {
-    let full = queue.len() == room;
-    if full {
-        queue.pop_front();
-    }
+/// Keeps an event; the one that had to go for it.
+fn keep<T>(queue: &mut VecDeque<Numbered<T>>, room: usize, event: Numbered<T>) -> Option<Numbered<T>> {
+    let gone = if queue.len() == room { queue.pop_front() } else { None };
     queue.push_back(event);
-    full
+    gone
+}
+
+/// What no two connections at a point have in common: the key, and the first packet.
+type Life = (FlowKey, u64);
+
+fn life(sight: &Sight) -> Life {
+    (sight.key, sight.flow.opened.0)
 }
 
 /// The counters that a record was counted in.

@@ -3,7 +3,9 @@
 //! A running agent and a capture tell it alike, as both have it from the core's own state of the connection. Times are
 //! the clock's of the host that saw it.
 
+pub mod join;
 mod label;
+pub mod legs;
 pub mod source;
 
 use crate::{
@@ -243,9 +245,12 @@ impl Sent {
         [Anomaly::LateFill, Anomaly::Retransmission, Anomaly::Spurious].map(|a| self.count(a)).iter().sum()
     }
 
-    /// Bytes of sequence space that it has used, where its beginning was seen.
-    pub fn length(&self) -> Option<u32> {
-        self.isn.map(|isn| self.next.wrapping_sub(isn))
+    /// Payload bytes without repeats, where its beginning was seen; with them otherwise.
+    pub fn payload(&self) -> u64 {
+        match self.isn {
+            Some(isn) => u64::from(self.next.wrapping_sub(isn).saturating_sub(1 + u32::from(self.fin))),
+            None => self.bytes,
+        }
     }
 }
 

@@ -11,9 +11,15 @@ use crate::{
         judge::Judge,
     },
 };
-use agent_ebpf::record::Record;
+use agent_ebpf::{flow::FlowKey, record::Record, time::Nanos};
 use anyhow::{Context as _, Result, bail};
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    fmt,
+    path::{Path, PathBuf},
+    str::FromStr,
+};
 
 /// A capture, or a running agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,7 +63,7 @@ pub struct Told {
 
 /// Reads all connections of a capture, as seen at `point`, and shows each packet on the way.
 pub fn of_capture(
-    path: &std::path::Path,
+    path: &Path,
     point: &str,
     watch: &Watch,
     mut each: impl FnMut(&Packet<'_>),
@@ -66,28 +72,36 @@ pub fn of_capture(
     let services = std::iter::once(OTHER_SERVICE.to_owned()).chain(services).collect();
     let names = Names { points: vec![point.to_owned()], services };
     let mut capture = Capture::open(path)?;
-    let mut judge = Judge::new(watch);
-    let mut told = Told::default();
-    let of = |sight: &Sight| Connection::of(sight, &names, Clock::of_capture());
-    let ended = |record: &Record| match record {
-        Record::End(end) => Some(of(&events::sight(end))),
-        Record::Anomaly(_) => None,
+    // The end of a connection, and later the state in which it was let go, which knows more.
+    let lives: RefCell<HashMap<(FlowKey, Nanos), Sight>> = RefCell::default();
+    let keep = |sight: Sight| {
+        lives.borrow_mut().insert((sight.key, sight.flow.opened), sight);
     };
-    while let Some(next) = capture.next() {
-        match next {
-            Ok(packet) => {
-                judge.pass(&packet);
-                judge.records(|record| told.connections.extend(ended(&record)));
-                each(&packet);
+    let mut gaps = Vec::new();
+    {
+        let mut judge = Judge::showing(watch, keep);
+        let ended = |record: Record| {
+            if let Record::End(end) = record {
+                // What has been let go has been shown already.
+                let sight = events::sight(&end);
+                lives.borrow_mut().entry((sight.key, sight.flow.opened)).or_insert(sight);
             }
-            Err(problem) => told.gaps.push(format!("{}: {problem}", path.display())),
+        };
+        while let Some(next) = capture.next() {
+            match next {
+                Ok(packet) => {
+                    judge.pass(&packet);
+                    judge.records(ended);
+                    each(&packet);
+                }
+                Err(problem) => gaps.push(format!("{}: {problem}", path.display())),
+            }
         }
+        judge.all_records(ended);
+        judge.host().each(keep);
     }
-    judge.all_records(|record| told.connections.extend(ended(&record)));
-    judge.host().each_open(|key, flow, counts| {
-        told.connections.push(of(&Sight { key, flow: *flow, counts }));
-    });
-    Ok(told)
+    let of = |sight: Sight| Connection::of(&sight, &names, Clock::of_capture());
+    Ok(Told { connections: lives.into_inner().into_values().map(of).collect(), gaps })
 }
 
 /// Asks an agent for all connections that it knows, or for those of a service.

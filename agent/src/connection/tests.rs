@@ -44,6 +44,17 @@ pub fn answered(point: &str, at_ns: u64) -> Connection {
     }
 }
 
+/// The same, so much later.
+pub fn later(connection: &Connection, ns: u64) -> Connection {
+    let mut c = connection.clone();
+    let t = &mut c.times;
+    (t.opened_ns, t.last_seen_ns) = (t.opened_ns + ns, t.last_seen_ns + ns);
+    for at in [&mut t.syn_ns, &mut t.syn_ack_ns, &mut t.established_ns, &mut t.closed_ns] {
+        *at = at.map(|at| at + ns);
+    }
+    c
+}
+
 #[test]
 fn a_connection_survives_its_way_through_json() {
     let mut connection = answered("outside", 1_700_000_000_123_456_789);
@@ -53,8 +64,8 @@ fn a_connection_survives_its_way_through_json() {
     assert!(text.contains(r#""result":"answered""#) && text.contains(r#""cause":"after_fin""#), "{text}");
     assert_eq!(serde_json::from_str::<Connection>(&text).unwrap(), connection);
     assert_eq!(
-        (connection.from_client.count(Anomaly::OutOfOrder), connection.from_client.length()),
-        (3, Some(802))
+        (connection.from_client.count(Anomaly::OutOfOrder), connection.from_client.payload()),
+        (3, 800)
     );
     let wrong = text.replace("after_fin", "after_all");
     let error = serde_json::from_str::<Connection>(&wrong).unwrap_err().to_string();

@@ -19,7 +19,7 @@ use agent_ebpf::{anomaly::AnomalySet, flow::Flow};
 use anyhow::{Context as _, Result};
 use std::{
     cmp::Reverse,
-    collections::HashSet,
+    collections::HashMap,
     time::{Duration, SystemTime},
 };
 
@@ -89,16 +89,20 @@ impl Backend for Monitor {
     fn connections(&self, asked: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
         let names = self.in_force().names.clone();
         let filter = Filter::of_connections(asked, &names).map_err(Refusal::Filter)?;
-        let open = self.maps.flows().context("cannot read the flow tables").map_err(Refusal::Failed)?;
-        // After the tables: one that ended meanwhile is in both.
+        let flows = self.maps.flows().context("cannot read the flow tables").map_err(Refusal::Failed)?;
+        let life = |s: &Sight| (s.key, s.flow.opened.0);
+        let mut flows: HashMap<_, _> = flows.into_iter().map(|sight| (life(&sight), sight)).collect();
+        // After the tables: one that ended meanwhile is in both, and one that ended before may have heard more since.
         let (mut sights, forgotten): (Vec<_>, u64) = {
             self.drain(u64::MAX);
             let records = self.records();
-            (records.events.ended().collect(), records.events.forgotten())
+            let newest = |end: Sight| match flows.remove(&life(&end)) {
+                Some(flow) if flow.flow.has(Flow::ENDED) => flow,
+                _ => end,
+            };
+            (records.events.ended().map(newest).collect(), records.events.forgotten())
         };
-        let ended: HashSet<_> = sights.iter().map(|sight| (sight.key, sight.flow.opened.0)).collect();
-        let is_open = |s: &Sight| !s.flow.has(Flow::ENDED) && !ended.contains(&(s.key, s.flow.opened.0));
-        sights.extend(open.into_iter().filter(is_open));
+        sights.extend(flows.into_values().filter(|sight| !sight.flow.has(Flow::ENDED)));
         let (wall, now) = (SystemTime::now(), sys::monotonic());
         let clock = Clock::new(wall, now);
         let limit = asked.since_seconds.map(|s| s.saturating_mul(1_000_000_000));

@@ -198,6 +198,7 @@ impl Monitor {
         for end in records.swept.ended.drain(..) {
             records.events.push(&Record::End(end), now, clock);
         }
+        records.swept.settled.drain(..).for_each(|last| records.events.settle(&last));
         Ok(())
     }
 

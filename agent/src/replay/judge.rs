@@ -4,7 +4,7 @@
 
 use super::file::Packet;
 use crate::{
-    aggregate::rows::nanos,
+    aggregate::rows::{Sight, nanos},
     config::Watch,
     source::{
         host::{Host, Judged, Room},
@@ -36,6 +36,8 @@ pub struct Judge<'a> {
     /// From the first packet to the latest.
     span: Option<(Nanos, Nanos)>,
     swept: Nanos,
+    /// Who is shown the flows that have ended when they go.
+    settled: Box<dyn FnMut(Sight) + 'a>,
 }
 
 impl<'a> Judge<'a> {
@@ -48,7 +50,12 @@ impl<'a> Judge<'a> {
         let mut host = Host::new(config, settings, ROOM);
         host.watch(INTERFACE, 0);
         host.serve(services::entries((1..).zip(&watch.services)));
-        Self { host, watch, span: None, swept: Nanos(0) }
+        Self { host, watch, span: None, swept: Nanos(0), settled: Box::new(drop) }
+    }
+
+    /// The same, and shows the flows that have ended to `settled` when it forgets them.
+    pub fn showing(watch: &'a Watch, settled: impl FnMut(Sight) + 'a) -> Self {
+        Self { settled: Box::new(settled), ..Self::new(watch) }
     }
 
     /// Takes a packet; what came of it, unless it was skipped.
@@ -70,7 +77,7 @@ impl<'a> Judge<'a> {
         self.span = Some((first.min(now), last.max(now)));
         if now.since(self.swept) > SWEEP.0 {
             // Before the packet: one that comes after too long a silence is another connection's.
-            self.host.sweep(now, &self.watch.limits);
+            self.host.sweep(now, &self.watch.limits, &mut self.settled);
             self.swept = now;
         }
     }

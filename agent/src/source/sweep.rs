@@ -6,7 +6,7 @@
 use super::maps::{Family, Key, Maps, fd};
 use crate::{
     aggregate::{
-        rows::{is_open, nanos},
+        rows::{Sight, is_open, nanos},
         snapshot::{OpenFlows, Totals},
     },
     config::Limits,
@@ -20,7 +20,7 @@ use agent_ebpf::{
     layout::maps as names,
     phase::Phase,
     record::{EndRecord, Head, Tag},
-    scoreboard::Scoreboard,
+    scoreboard::{Counts, Scoreboard},
     time::Nanos,
     traffic::{Close, Traffic},
 };
@@ -52,6 +52,8 @@ pub struct Sweep {
     pub entries: [u64; 8],
     /// Connections that ended by silence.
     pub ended: Vec<EndRecord>,
+    /// Connections that had ended and were let go, with what came after their end.
+    pub settled: Vec<Sight>,
 }
 
 /// What is to be done with a flow.
@@ -144,7 +146,13 @@ impl Pass<'_> {
         let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
         let close = match fate(&flow, self.now, self.limits, LINGER) {
             Fate::End(close) => close,
-            Fate::Drop => return Ok(true),
+            Fate::Drop => {
+                if !flow.has(Flow::MOVED) {
+                    let counts = Self::counts(family, key, &flow)?;
+                    self.out.settled.push(Sight { key: key.any(), flow, counts });
+                }
+                return Ok(true);
+            }
             Fate::Keep => {
                 // Whoever made a new entry in this instant has the newer state.
                 let _ = map::update(table, &key, &flow, BPF_NOEXIST);
@@ -160,11 +168,18 @@ impl Pass<'_> {
                 done => done?,
             }
         }
-        let score =
-            map::read_unlocked::<K, Scoreboard>(fd(&family.scores), &key)?.filter(|_| flow.has(Flow::SCORED));
-        let counts = score.map_or_else(Default::default, |s| [s.half[0].counts, s.half[1].counts]);
+        let counts = Self::counts(family, key, &flow)?;
         self.out.ended.push(EndRecord { head: head(key.any(), &flow, self.now), counts, flow });
         Ok(true)
+    }
+
+    /// What the scoreboard of a flow counted.
+    fn counts<K: Key>(family: &Family, key: K, flow: &Flow) -> io::Result<[Counts; 2]> {
+        if !flow.has(Flow::SCORED) {
+            return Ok(Default::default());
+        }
+        let score = map::read_unlocked::<K, Scoreboard>(fd(&family.scores), &key)?;
+        Ok(score.map_or_else(Default::default, |s| [s.half[0].counts, s.half[1].counts]))
     }
 
     fn count<K: Key>(&mut self, key: K, flow: &Flow, end: End) {

@@ -2,7 +2,7 @@
 
 use super::{Host, Tables, counts};
 use crate::{
-    aggregate::rows::nanos,
+    aggregate::rows::{Sight, nanos},
     config::Limits,
     source::sweep::{CLOSED_MARGIN, Fate, count_end, fate, head},
 };
@@ -21,8 +21,8 @@ impl Host {
     /// Ends what has been silent too long by `now`, with a record each, and forgets what has ended.
     ///
     /// An ended flow stays for the TIME-WAIT window, and not for the second that the kernel's tables have room for: what
-    /// its ends still repeat is judged and not only counted.
-    pub fn sweep(&mut self, now: Nanos, limits: &Limits) {
+    /// its ends still repeat is judged and not only counted. It is shown to `settled` when it goes.
+    pub fn sweep(&mut self, now: Nanos, limits: &Limits, mut settled: impl FnMut(Sight)) {
         let Tables { flows, half_open, .. } = &mut self.tables;
         let mut over = Vec::new();
         for table in [flows, half_open] {
@@ -33,6 +33,8 @@ impl Host {
         for (key, flow, fate) in over {
             if let Fate::End(close) = fate {
                 self.end(key, flow, close, now);
+            } else if !flow.has(Flow::MOVED) {
+                settled(Sight { key, flow, counts: counts(&mut self.tables.scores, &key, &flow) });
             }
             self.tables.scores.remove(&key);
         }

@@ -7,6 +7,7 @@ mod forget;
 mod table;
 
 use super::services;
+use crate::aggregate::rows::Sight;
 use agent_ebpf::{
     facts::Facts,
     flow::{Closed, Flow, FlowKey},
@@ -188,10 +189,19 @@ impl Host {
 
     /// Shows the flows that have not ended, each with the counts of its halves.
     pub fn each_open(&mut self, mut show: impl FnMut(FlowKey, &Flow, [Counts; 2])) {
+        self.each(|sight| {
+            if !sight.flow.has(Flow::ENDED) {
+                show(sight.key, &sight.flow, sight.counts);
+            }
+        });
+    }
+
+    /// Shows all flows, those that have ended and are not forgotten yet among them.
+    pub fn each(&mut self, mut show: impl FnMut(Sight)) {
         let Tables { flows, half_open, scores, .. } = &mut self.tables;
         for (key, flow) in flows.iter().chain(half_open.iter()) {
-            if flow.has(Flow::USED) && !flow.has(Flow::ENDED) {
-                show(key, flow, counts(scores, &key, flow));
+            if flow.has(Flow::USED) && !flow.has(Flow::MOVED) {
+                show(Sight { key, flow: *flow, counts: counts(scores, &key, flow) });
             }
         }
     }

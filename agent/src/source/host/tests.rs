@@ -132,7 +132,7 @@ fn a_full_flow_table_loses_no_connection_and_a_full_half_open_table_follows_noth
     let first = frame(([198, 51, 100, 1], 50_000), SERVER, Flags::RST | Flags::ACK, 10, 100);
     host.feed(&first.as_slice(), 7, Direction::Ingress, Nanos(9_000));
     let limits = Limits::default();
-    host.sweep(Nanos(9_000 + u64::try_from((limits.time_wait * 2).as_nanos()).unwrap()), &limits);
+    host.sweep(Nanos(9_000 + u64::try_from((limits.time_wait * 2).as_nanos()).unwrap()), &limits, drop);
     host.feed(&again.as_slice(), 7, Direction::Ingress, Nanos(u64::from(u32::MAX)));
     assert_eq!((host.flows().count(), host.half_open().count()), (1, 1));
 }

@@ -1,0 +1,170 @@
+//! `fivetuple locate`: where on its way something happens to a connection.
+//!
+//! Each point tells its connections ([`crate::connection`]); those that are one are joined, the points are put in the order
+//! of the way and their clocks set right ([`path`]), and neighbours compared ([`between`], [`way`]). All but the reading
+//! is pure.
+
+pub mod between;
+pub mod clocks;
+mod json;
+pub mod path;
+mod text;
+pub mod verdict;
+pub mod way;
+
+use crate::{
+    cli::{ConnectionOutput, LocateArgs},
+    config::{Source as Config, Watch},
+    connection::{Connection, source},
+    flows,
+};
+use anyhow::{Result, bail};
+use between::Between;
+use path::Path;
+use std::{collections::BTreeSet, io::Write as _, net::SocketAddr, str::FromStr};
+
+/// A connection, by one of its ends or both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wanted {
+    ends: [Option<SocketAddr>; 2],
+}
+
+impl FromStr for Wanted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let end = |text: &str| {
+            text.parse().map_err(|_| {
+                format!("{text:?} is no end of a connection; write 192.0.2.1:40000 or [2001:db8::1]:443, or both as A-B")
+            })
+        };
+        let mut ends = text.splitn(2, '-').map(end);
+        let first = ends.next().transpose()?;
+        Ok(Self { ends: [first, ends.next().transpose()?] })
+    }
+}
+
+impl Wanted {
+    fn is(self, c: &Connection) -> bool {
+        let has = |end: SocketAddr| {
+            [c.client, c.server].iter().any(|e| e.address == end.ip() && e.port == end.port())
+        };
+        self.ends.into_iter().flatten().all(has)
+    }
+}
+
+/// All that was found.
+#[derive(Debug)]
+pub struct Located {
+    /// The points' names.
+    pub names: Vec<String>,
+    /// Where each was read from.
+    pub sources: Vec<String>,
+    /// The connections of each.
+    pub points: Vec<Vec<Connection>>,
+    /// The way.
+    pub path: Path,
+    /// The connections that were asked for, by their places on the way.
+    pub asked: BTreeSet<usize>,
+    /// What happens between neighbours, in the order of the way.
+    pub between: Vec<Between>,
+    /// What could not be read, or is known no more.
+    pub gaps: Vec<String>,
+}
+
+impl Located {
+    /// Compares the points by the connections that `wanted` lets through.
+    pub fn of(
+        names: Vec<String>,
+        sources: Vec<String>,
+        points: Vec<Vec<Connection>>,
+        wanted: impl Fn(&Connection) -> bool,
+    ) -> Self {
+        let path = Path::find(&points);
+        let is_asked = |i: &usize| {
+            let joined = &path.joined[*i];
+            joined.at.iter().zip(&points).any(|(place, list)| place.is_some_and(|place| wanted(&list[place])))
+        };
+        let asked: BTreeSet<usize> = (0..path.joined.len()).filter(is_asked).collect();
+        let neighbours = path.order.windows(2);
+        let between = neighbours.map(|pair| Between::of(&points, &path, pair[0], pair[1], &asked)).collect();
+        Self { names, sources, points, path, asked, between, gaps: Vec::new() }
+    }
+}
+
+/// Read, compare and print.
+pub fn main(args: &LocateArgs) -> Result<()> {
+    let located = read(args)?;
+    complain(&located, args)?;
+    let mut out = std::io::stdout().lock();
+    match args.output {
+        ConnectionOutput::Text => write!(out, "{}", text::text(&located))?,
+        ConnectionOutput::Json => writeln!(out, "{}", serde_json::to_string(&json::answer(&located))?)?,
+    }
+    Ok(())
+}
+
+fn read(args: &LocateArgs) -> Result<Located> {
+    let config = Config { file: args.config_file.clone(), interfaces: Vec::new() };
+    let settings = config.settings()?;
+    let watch = Watch { services: settings.services, limits: settings.limits, ..Watch::default() };
+    let (mut names, mut sources, mut points, mut gaps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for point in &args.points {
+        if names.contains(&point.name) {
+            bail!("--points names {} twice; give each point a name of its own", point.name);
+        }
+        let told = source::at_point(&point.source, &point.name, &watch, |_| {})?;
+        names.push(point.name.clone());
+        sources.push(point.source.to_string());
+        points.push(told.connections);
+        gaps.extend(told.gaps);
+    }
+    let wanted = |c: &Connection| {
+        args.flow.is_none_or(|flow| flow.is(c)) && args.svc.as_deref().is_none_or(|svc| c.svc == svc)
+    };
+    let mut located = Located::of(names, sources, points, wanted);
+    located.gaps = gaps;
+    Ok(located)
+}
+
+/// Says what stands in the way of any comparison.
+fn complain(located: &Located, args: &LocateArgs) -> Result<()> {
+    for (name, list) in located.names.iter().zip(&located.points) {
+        if list.is_empty() {
+            bail!("{name} saw no TCP connection; is it the right capture, or agent?");
+        }
+    }
+    if located.asked.is_empty() {
+        let what = match (&args.svc, &args.flow) {
+            (Some(svc), _) => format!(
+                "of the service {svc} (its name and servers are the agents', or those of --config.file)"
+            ),
+            (None, Some(_)) => "with these ends".to_owned(),
+            (None, None) => String::new(),
+        };
+        bail!("no point saw a connection {what}");
+    }
+    if located.between.iter().any(|b| !b.compared.is_empty() || !b.vanished.is_empty())
+        || located.names.len() < 2
+    {
+        return Ok(());
+    }
+    let spans: Vec<String> = located
+        .names
+        .iter()
+        .zip(&located.points)
+        .map(|(name, list)| {
+            let from = list.iter().map(|c| c.times.opened_ns).min().unwrap_or_default();
+            let to = list.iter().map(|c| c.times.last_seen_ns).max().unwrap_or_default();
+            format!("{name} from {} for {}", time(from), flows::seconds(to.saturating_sub(from) as f64 / 1e9))
+        })
+        .collect();
+    bail!(
+        "no connection was seen at two points: {}; do these captures overlap in time, and do the points lie on one way?",
+        spans.join(", ")
+    )
+}
+
+fn time(ns: u64) -> String {
+    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns)).to_string()
+}
