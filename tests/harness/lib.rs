@@ -4,12 +4,13 @@
 //! Reading order: [`netns`] (a world that vanishes by itself), [`topology`] (client, gateway, server), [`impair`]
 //! (what the network does to the packets, and the exact log of it), [`tcp`] and [`raw`] (who sends them), [`truth`]
 //! (what the kernel counted), [`agent`] (the program under test), [`parity`] (its programs against
-//! its library).
+//! its library), [`cases`] (two incidents, with everybody who took part in them).
 //!
 //! Two rules hold everywhere. No test waits by the clock: [`eventually()`] waits for a condition with a deadline.
 //! No test is skipped: without root every namespace panics with a sentence that says so.
 
 pub mod agent;
+pub mod cases;
 pub mod command;
 pub mod eventually;
 pub mod impair;

@@ -305,7 +305,7 @@ fn join(
 }
 
 /// One of the processors, so that worlds that run side by side do not all use the same.
-fn any_cpu() -> u32 {
+pub(crate) fn any_cpu() -> u32 {
     let count = std::thread::available_parallelism().map_or(1, |count| count.get().min(32));
     fastrand::u32(0..u32::try_from(count).expect("at most 32"))
 }
@@ -324,7 +324,7 @@ fn be_patient(host: &NetNs, own: &Port, via: Option<&Port>, far: &Port) {
 }
 
 #[track_caller]
-fn wire(a: &NetNs, a_name: &str, a_mac: &str, b: &NetNs, b_name: &str, b_mac: &str) {
+pub(crate) fn wire(a: &NetNs, a_name: &str, a_mac: &str, b: &NetNs, b_name: &str, b_mac: &str) {
     a.ip(&format!(
         "link add {a_name} address {a_mac} type veth peer name {b_name} address {b_mac} netns {}\n",
         b.name()
@@ -333,7 +333,7 @@ fn wire(a: &NetNs, a_name: &str, a_mac: &str, b: &NetNs, b_name: &str, b_mac: &s
 
 /// Keeps an interface from saying anything of its own accord, and from refusing what comes the other way round.
 #[track_caller]
-fn quiet(namespace: &NetNs, interface: &str) {
+pub(crate) fn quiet(namespace: &NetNs, interface: &str) {
     namespace.sysctl(&format!("net/ipv6/conf/{interface}/accept_ra"), 0);
     namespace.sysctl(&format!("net/ipv6/conf/{interface}/router_solicitations"), 0);
     namespace.sysctl("net/ipv4/conf/all/rp_filter", 0);

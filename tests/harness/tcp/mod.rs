@@ -6,6 +6,7 @@
 mod close;
 mod info;
 mod server;
+mod service;
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -15,6 +16,7 @@ use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 pub use info::TcpInfo;
 pub use server::{Serve, Server};
+pub use service::Service;
 
 use crate::netns::NetNs;
 
@@ -41,6 +43,7 @@ pub struct Dial {
     receive_buffer: Option<usize>,
     mss: Option<u32>,
     deadline: Option<Duration>,
+    transparent: bool,
 }
 
 impl Dial {
@@ -75,13 +78,30 @@ impl Dial {
         self
     }
 
+    /// Lets [`Dial::from`] name an address that is somebody else's (IP_TRANSPARENT), as transparent proxies do.
+    pub fn transparent(mut self) -> Self {
+        self.transparent = true;
+        self
+    }
+
     /// Connects from inside the namespace.
     pub fn try_connect(&self, namespace: &NetNs, to: impl Into<SocketAddr>) -> io::Result<Conn> {
         let to = to.into();
+        self.connect_over(namespace.run(|| stream(to))?, to)
+    }
+
+    /// Connects from inside the namespace of the calling thread.
+    pub fn try_connect_here(&self, to: impl Into<SocketAddr>) -> io::Result<Conn> {
+        let to = to.into();
+        self.connect_over(stream(to)?, to)
+    }
+
+    fn connect_over(&self, socket: Socket, to: SocketAddr) -> io::Result<Conn> {
         let deadline = self.deadline.unwrap_or(DEADLINE);
-        let socket =
-            namespace.run(|| Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP)))?;
         socket.set_reuse_address(true)?;
+        if self.transparent {
+            socket.set_ip_transparent_v4(true)?;
+        }
         if let Some(bytes) = self.receive_buffer {
             socket.set_recv_buffer_size(bytes)?;
         }
@@ -108,6 +128,10 @@ impl Dial {
         self.try_connect(namespace, to)
             .unwrap_or_else(|error| panic!("cannot connect from {} to {to}: {error}", namespace.name()))
     }
+}
+
+fn stream(to: SocketAddr) -> io::Result<Socket> {
+    Socket::new(Domain::for_address(to), Type::STREAM, Some(Protocol::TCP))
 }
 
 /// Connects with nothing special about it.
@@ -241,6 +265,16 @@ impl Conn {
     pub fn local(&self) -> SocketAddr {
         self.socket
             .local_addr()
+            .ok()
+            .and_then(|address| address.as_socket())
+            .expect("a connection has two ends")
+    }
+
+    /// The other end.
+    #[track_caller]
+    pub fn peer(&self) -> SocketAddr {
+        self.socket
+            .peer_addr()
             .ok()
             .and_then(|address| address.as_socket())
             .expect("a connection has two ends")
