@@ -49,7 +49,7 @@ fn seen(capture: Capture, connections: usize) -> HashMap<u16, Seen> {
 
 #[test]
 fn reordered_requests_vanish_in_the_waf_and_no_others() {
-    let mut world = CampusCard::new(Options::default());
+    let world = CampusCard::new(Options::default());
     let captures = world.points().map(|point| Capture::start(point.namespace, point.interface, "tcp"));
     let payments = world.run(200);
     assert_eq!(payments.len(), 200);
@@ -87,7 +87,7 @@ fn reordered_requests_vanish_in_the_waf_and_no_others() {
 
 #[test]
 fn without_reordering_every_request_is_answered() {
-    let mut world = CampusCard::new(Options { reordering: 0.0, ..Options::default() });
+    let world = CampusCard::new(Options { reordering: 0.0, ..Options::default() });
     let payments = world.run(50);
     let good = |payment: &&Payment| payment.answered && payment.arrived && !payment.reordered;
     assert_eq!(payments.iter().filter(good).count(), 50);

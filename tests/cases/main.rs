@@ -1,3 +1,4 @@
 //! The two cases: that their worlds play what happened, for the reason it happened, and know the truth about it.
 
 mod campus_card;
+mod locate;

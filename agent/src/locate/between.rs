@@ -94,14 +94,15 @@ impl Between {
         let proxy = matches!(path.relations[from][to], Relation::Legs | Relation::LegsBack);
         let mut between = Self { from, to, proxy, ..Self::default() };
         let ahead = path.ahead_ns[to].wrapping_sub(path.ahead_ns[from]);
+        let all = path.joined.iter().enumerate();
         let here: Vec<(usize, &Connection)> =
-            asked.iter().filter_map(|i| Some((*i, &points[from][path.joined[*i].at[from]?]))).collect();
+            all.filter_map(|(i, joined)| Some((i, &points[from][joined.at[from]?]))).collect();
         if proxy {
-            between.legs(&here, &points[to], ahead);
+            between.legs(&here, &points[to], ahead, asked);
             return between;
         }
         let watched = Watched::of(&points[to], path, from, to, points);
-        for (one, near) in here {
+        for (one, near) in here.into_iter().filter(|(one, _)| asked.contains(one)) {
             match path.joined[one].at[to] {
                 Some(place) => between.compare(one, near, &points[to][place], ahead),
                 None if watched.should_have(near, ahead) => between.vanish(one, near),
@@ -148,12 +149,19 @@ impl Between {
         self.acknowledged += u64::from(acknowledged);
     }
 
-    fn legs(&mut self, here: &[(usize, &Connection)], there: &[Connection], ahead: i64) {
+    /// Of those asked for; but all take part in finding out whose a second leg is.
+    fn legs(
+        &mut self,
+        here: &[(usize, &Connection)],
+        there: &[Connection],
+        ahead: i64,
+        asked: &BTreeSet<usize>,
+    ) {
         let first: Vec<&Connection> = here.iter().map(|(_, c)| *c).collect();
         let second: Vec<&Connection> = there.iter().collect();
         let legs = legs::pair(&first, &second, ahead);
         let taken: BTreeSet<usize> = legs.iter().flatten().map(|(place, _)| *place).collect();
-        for ((one, near), leg) in here.iter().zip(&legs) {
+        for ((one, near), leg) in here.iter().zip(&legs).filter(|((one, _), _)| asked.contains(one)) {
             let Some((place, _)) = leg else {
                 // One that nobody claims may be its own: then nothing can be said.
                 let free = |(place, c): (usize, &Connection)| {

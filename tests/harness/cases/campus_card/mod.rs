@@ -80,7 +80,7 @@ pub struct Payment {
 /// The world of the case.
 pub struct CampusCard {
     options: Options,
-    payments: usize,
+    payments: AtomicUsize,
     provider: NetNs,
     firewall: Impair,
     waf: Waf,
@@ -111,7 +111,7 @@ impl CampusCard {
         let card_server = CardServer::start(&server);
         let waf = Waf::start(&proxy, CARD_SERVER);
         let others = [router, proxy, server];
-        Self { options, payments: 0, provider, firewall, waf, card_server, rack, others }
+        Self { options, payments: AtomicUsize::new(0), provider, firewall, waf, card_server, rack, others }
     }
 
     /// Along the way of a request: outside the firewall, inside it, in front of the WAF, behind it.
@@ -129,9 +129,9 @@ impl CampusCard {
 
     /// Makes so many payments more, and says what became of each, in the order of their ports.
     #[track_caller]
-    pub fn run(&mut self, payments: usize) -> Vec<Payment> {
-        let numbers = self.payments..self.payments + payments;
-        self.payments = numbers.end;
+    pub fn run(&self, payments: usize) -> Vec<Payment> {
+        let first = self.payments.fetch_add(payments, Ordering::Relaxed);
+        let numbers = first..first + payments;
         let next = AtomicUsize::new(numbers.start);
         let answers = Mutex::new(Vec::new());
         thread::scope(|scope| {
