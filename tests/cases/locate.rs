@@ -2,12 +2,13 @@
 //! agent with four points, by four agents, and for one connection.
 
 use harness::agent::{Agent, Launch, run_to_end};
-use harness::cases::CampusCard;
 use harness::cases::campus_card::{CARD_SERVER, Options, PROVIDER, Payment, SERVICE};
+use harness::cases::{CampusCard, interfaces};
 use harness::eventually;
 use harness::netns::NetNs;
 use harness::tcp::DEADLINE;
 use harness::truth::Capture;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// Runs `fivetuple locate` in a namespace.
@@ -66,6 +67,70 @@ fn eventually_ended(agent: &Agent<'_>, connections: usize) {
     });
 }
 
+/// Ends an agent beside which others hold the same namespace's hooks.
+fn end(agent: Agent<'_>) {
+    agent.signal(Signal::SIGTERM);
+    let (status, log) = agent.wait();
+    assert!(status.success(), "{log:#?}");
+}
+
+/// The agent keeps the same as metrics, by itself.
+fn assert_kept(agent: &Agent<'_>, payments: &[Payment]) {
+    let reordered = payments.iter().filter(|payment| payment.reordered).count();
+    let of = |name: &str, point: &str, to: &str, more: &[(&'static str, &str)]| {
+        let labels = [("point", point), ("to", to), ("svc", SERVICE)];
+        agent.metrics().get(name, &[&labels[..], more].concat())
+    };
+    eventually(DEADLINE, "every connection to be compared", || {
+        let compared = |point, to| {
+            agent
+                .metrics()
+                .sum("fivetuple_inside_connections_total", &[("point", point), ("to", to), ("svc", SERVICE)])
+        };
+        let all = payments.len() as f64;
+        compared("outside", "inside") == all && compared("inside", "front") == all
+    });
+    for (point, to, overtaken) in [("outside", "inside", reordered), ("inside", "front", 0)] {
+        let client = [("from", "client")];
+        let lost = of("fivetuple_inside_lost_segments_total", point, to, &client);
+        assert_eq!(lost, 0.0, "{point} to {to}");
+        let connections = of("fivetuple_inside_reordered_segments_total", point, to, &client);
+        assert!(if overtaken == 0 { connections == 0.0 } else { connections >= overtaken as f64 });
+        let taken = of("fivetuple_inside_seconds_count", point, to, &client);
+        assert_eq!(taken, payments.len() as f64);
+    }
+}
+
+#[test]
+fn four_agents_over_http_say_the_same() {
+    let world = CampusCard::new(Options { seed: 11, ..Options::default() });
+    let points = world.points();
+    let agents = points.map(|point| {
+        let (address, port) = (CARD_SERVER.ip(), CARD_SERVER.port());
+        let text = interfaces(&[point])
+            + &format!("services:\n  - name: {SERVICE}\n    prefixes: [{address}]\n    ports: [{port}]\n");
+        Launch::configuration(text).start(point.namespace)
+    });
+    let payments = world.run(60);
+    let answered = payments.iter().filter(|payment| payment.answered).count();
+    for (place, agent) in agents.iter().enumerate() {
+        eventually_ended(agent, if place == 3 { answered } else { payments.len() });
+    }
+    let sources: Vec<String> =
+        points.iter().zip(&agents).map(|(p, a)| format!("{}=http://{}", p.name, a.web())).collect();
+    assert_told(&locate(points[0].namespace, &["--svc", SERVICE, "--points", &sources.join(",")]), &payments);
+
+    let [outside, inside, front, behind] = agents;
+    let gone = format!("http://{}", behind.web());
+    end(behind);
+    let points_left = format!("front=http://{},behind={gone}", front.web());
+    let output = run_to_end(points[0].namespace, &["locate", "--points", &points_left]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("no agent answers at") && said.contains(&gone), "{said}");
+    [outside, inside, front].into_iter().for_each(end);
+}
+
 #[test]
 fn four_captures_and_one_agent_name_the_firewall_and_the_waf() {
     let world = CampusCard::new(Options { seed: 7, ..Options::default() });
@@ -78,6 +143,7 @@ fn four_captures_and_one_agent_name_the_firewall_and_the_waf() {
     eventually_ended(&agent, 3 * payments.len() + answered);
 
     let url = format!("http://{}", agent.web());
+    assert_kept(&agent, &payments);
     let names = ["behind", "outside", "front", "inside"];
     let points = names.map(|name| format!("{name}={url}")).join(",");
     assert_told(&locate(namespace, &["--svc", SERVICE, "--points", &points]), &payments);
@@ -90,6 +156,7 @@ fn four_captures_and_one_agent_name_the_firewall_and_the_waf() {
     assert!(said.contains("Between front and behind 1 of 1 requests went in and did not come out"), "{said}");
     agent.stop();
 
+    // Four captures, in any order.
     let files = captures.map(|capture| {
         let file = capture.file().to_path_buf();
         (capture, file)

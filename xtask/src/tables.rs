@@ -7,7 +7,7 @@ use agent_ebpf::{
     health::{Health, Kind},
     histogram::Histogram,
     label::LabelTable,
-    traffic::{Close, Traffic},
+    traffic::{Close, Served, Traffic},
 };
 
 /// One row for each anomaly.
@@ -32,8 +32,15 @@ pub fn traffic() -> String {
 
 /// The labels' values and what they mean.
 pub fn labels() -> String {
-    let tables =
-        [Cause::TABLE, Origin::TABLE, Holder::TABLE, Outcome::TABLE, RetransKind::TABLE, Close::TABLE];
+    let tables = [
+        Cause::TABLE,
+        Origin::TABLE,
+        Holder::TABLE,
+        Outcome::TABLE,
+        RetransKind::TABLE,
+        Close::TABLE,
+        Served::TABLE,
+    ];
     let rows = tables.iter().flat_map(|t| {
         t.values
             .iter()

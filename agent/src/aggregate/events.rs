@@ -99,6 +99,12 @@ impl Events {
         self.ends.iter().map(|event| sight(&event.what))
     }
 
+    /// The same with their numbers and times, those with higher numbers than `id`.
+    pub fn ends_after(&self, id: u64) -> impl Iterator<Item = (u64, SystemTime, Sight)> + '_ {
+        let from = self.ends.partition_point(|event| event.id <= id);
+        self.ends.range(from..).map(|event| (event.id, event.at, sight(&event.what)))
+    }
+
     /// Ended connections that were known and had to go for newer ones.
     pub fn forgotten(&self) -> u64 {
         self.forgotten

@@ -3,17 +3,18 @@
 //! The families of TCP derive from the core's tables; those of the agent itself stand here.
 
 use super::{
+    inside,
     rows::seconds,
     series::{Labels, NoExemplar, counters, decode, gauges, gauges_f64, with_exemplar},
     snapshot::{Mode, OpenFlows, SeriesKey, Snapshot, Table, Totals},
 };
-use crate::config::NO_POINT;
+use crate::{config::NO_POINT, connection::second_leg::LegState};
 use agent_ebpf::{
     anomaly::Anomaly,
     counter::{Series, place, width},
     health::{Health, Kind},
     histogram::{BOUNDS, Histogram},
-    label::{Direction, Side},
+    label::{Direction, Label as _, Side},
     traffic::Traffic,
 };
 use prometheus_client::{
@@ -42,6 +43,9 @@ struct Exposition(Snapshot);
 impl Collector for Exposition {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result {
         self.tcp(&mut encoder)?;
+        let Snapshot { inside: figures, inside_left_out, points, services, .. } = &self.0;
+        self.legs(&mut encoder)?;
+        inside::encode(&mut encoder, figures, *inside_left_out, points, services)?;
         self.packets(&mut encoder)?;
         self.own(&mut encoder)?;
         self.process(&mut encoder)
@@ -112,6 +116,24 @@ impl Exposition {
             }
         }
         Ok(())
+    }
+
+    /// All are shown that can be: a proxy's legs are no rarity where resets after a reuse are.
+    fn legs(&self, encoder: &mut DescriptorEncoder<'_>) -> Result {
+        let series = self.pairs().flat_map(|(labels, point, svc)| {
+            LegState::VALUES.iter().map(move |state| {
+                let mut labels = labels.clone();
+                labels.push(("leg", state.value()));
+                let key = (u8::try_from(point).unwrap_or(u8::MAX), svc as u16, *state);
+                (labels, self.0.legs.get(&key).copied().unwrap_or(0))
+            })
+        });
+        counters(
+            encoder,
+            "fivetuple_leg_resets",
+            "Connections reset after a reuse (cause after_reuse), by how the leg stood that a proxy should have opened.",
+            series,
+        )
     }
 
     fn totals(&self, point: usize, svc: usize) -> Option<&Totals> {

@@ -1,10 +1,11 @@
 //! From what the kernel counted to what is shown. Pure: nothing here asks the kernel for anything.
 //!
 //! [`snapshot`] holds the figures of a moment and [`metrics`] shows them; [`rows`] and [`events`] show single
-//! connections, chosen by a [`filter`].
+//! connections, chosen by a [`filter`]; [`inside`] compares points of this host.
 
 pub mod events;
 pub mod filter;
+pub mod inside;
 pub mod metrics;
 pub mod rows;
 mod series;

@@ -1,8 +1,12 @@
 //! All figures of one moment, as the metrics show them.
 
-use crate::process::Process;
+use super::inside::{Figures, Pair};
+use crate::{connection::second_leg::LegState, process::Process};
 use agent_ebpf::{counter::COUNTERS, health::Health};
-use std::{collections::HashMap, time::SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap},
+    time::SystemTime,
+};
 
 /// All figures of one moment.
 #[derive(Debug, Clone, Default)]
@@ -28,11 +32,20 @@ pub struct Snapshot {
     pub programs: Vec<ProgramRun>,
     /// The newest event of a series.
     pub exemplars: HashMap<SeriesKey, Exemplar>,
+    /// Resets after a reuse, by point, service and how the second leg stood.
+    pub legs: BTreeMap<LegKey, u64>,
+    /// What happens between two points.
+    pub inside: BTreeMap<Pair, Figures>,
+    /// Connections at a point that were not compared with another's.
+    pub inside_left_out: u64,
     /// The last time that the configuration was read.
     pub reload: Reload,
     /// The agent itself.
     pub process: Process,
 }
+
+/// Point, service, and how the second leg stood.
+pub type LegKey = (u8, u16, LegState);
 
 /// Counters of one point and service, both directions together, in the order of `agent_ebpf::counter`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 pub mod join;
 mod label;
 pub mod legs;
+pub mod second_leg;
 pub mod source;
 
 use crate::{
@@ -26,6 +27,7 @@ use agent_ebpf::{
     time::Nanos,
     traffic::{Close, Served},
 };
+use second_leg::SecondLeg;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -60,6 +62,8 @@ pub struct Connection {
     pub result: Option<Served>,
     /// The RST that ended it, or came after its end.
     pub reset: Option<Reset>,
+    /// How the leg that a proxy should have opened for it stood; only of one that was reset, where both legs are seen.
+    pub second_leg: Option<SecondLeg>,
     /// What the five-tuple's previous connection has to do with it.
     pub reuse: Option<Reuse>,
     /// Requests that were answered.
@@ -91,6 +95,15 @@ pub struct Times {
     pub closed_ns: Option<u64>,
     /// Last packet.
     pub last_seen_ns: u64,
+}
+
+impl Times {
+    /// Moves all of them, nanoseconds.
+    pub fn shift(&mut self, by: i64) {
+        let Self { opened_ns, syn_ns, syn_ack_ns, established_ns, closed_ns, last_seen_ns } = self;
+        let all = [syn_ns, syn_ack_ns, established_ns, closed_ns].into_iter().flatten();
+        all.chain([opened_ns, last_seen_ns]).for_each(|at| *at = at.wrapping_add_signed(by));
+    }
 }
 
 /// An RST.
@@ -200,6 +213,7 @@ impl Connection {
                     _ => None,
                 },
             }),
+            second_leg: None,
             reuse: rows::reuse(flow.holder, flow.outcome, flow.gap),
             answered: flow.answered,
             request: request(flow),

@@ -34,6 +34,7 @@ pub fn answered(point: &str, at_ns: u64) -> Connection {
         close: Some(Close::FinClient),
         result: Some(Served::Answered),
         reset: None,
+        second_leg: None,
         reuse: None,
         answered: 1,
         request: Some(Request { bytes: 800, segments: 1, pending: false }),
@@ -47,11 +48,7 @@ pub fn answered(point: &str, at_ns: u64) -> Connection {
 /// The same, so much later.
 pub fn later(connection: &Connection, ns: u64) -> Connection {
     let mut c = connection.clone();
-    let t = &mut c.times;
-    (t.opened_ns, t.last_seen_ns) = (t.opened_ns + ns, t.last_seen_ns + ns);
-    for at in [&mut t.syn_ns, &mut t.syn_ack_ns, &mut t.established_ns, &mut t.closed_ns] {
-        *at = at.map(|at| at + ns);
-    }
+    c.times.shift(ns.cast_signed());
     c
 }
 

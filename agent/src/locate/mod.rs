@@ -15,13 +15,19 @@ pub mod way;
 use crate::{
     cli::{ConnectionOutput, LocateArgs},
     config::{Source as Config, Watch},
-    connection::{Connection, source},
+    connection::{Connection, second_leg, source},
     flows,
 };
 use anyhow::{Result, bail};
 use between::Between;
 use path::Path;
-use std::{collections::BTreeSet, io::Write as _, net::SocketAddr, str::FromStr};
+use std::{
+    collections::BTreeSet,
+    io::Write as _,
+    net::SocketAddr,
+    str::FromStr,
+    time::{Duration, UNIX_EPOCH},
+};
 
 /// A connection, by one of its ends or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,10 +83,12 @@ impl Located {
     pub fn of(
         names: Vec<String>,
         sources: Vec<String>,
-        points: Vec<Vec<Connection>>,
+        mut points: Vec<Vec<Connection>>,
+        time_wait: Duration,
         wanted: impl Fn(&Connection) -> bool,
     ) -> Self {
         let path = Path::find(&points);
+        prove(&mut points, &path, time_wait);
         let is_asked = |i: &usize| {
             let joined = &path.joined[*i];
             joined.at.iter().zip(&points).any(|(place, list)| place.is_some_and(|place| wanted(&list[place])))
@@ -122,9 +130,24 @@ fn read(args: &LocateArgs) -> Result<Located> {
     let wanted = |c: &Connection| {
         args.flow.is_none_or(|flow| flow.is(c)) && args.svc.as_deref().is_none_or(|svc| c.svc == svc)
     };
-    let mut located = Located::of(names, sources, points, wanted);
+    let mut located = Located::of(names, sources, points, watch.limits.time_wait, wanted);
     located.gaps = gaps;
     Ok(located)
+}
+
+/// Proves or clears resets after a reuse by the second legs, wherever they were seen.
+fn prove(points: &mut [Vec<Connection>], path: &Path, time_wait: Duration) {
+    let mut all: Vec<Connection> = Vec::new();
+    for (list, ahead) in points.iter().zip(&path.ahead_ns) {
+        all.extend(list.iter().cloned().map(|mut c| {
+            c.times.shift(ahead.wrapping_neg());
+            c
+        }));
+    }
+    second_leg::prove(&mut all, time_wait);
+    for (c, proved) in points.iter_mut().flatten().zip(all) {
+        (c.reset, c.second_leg) = (proved.reset, proved.second_leg);
+    }
 }
 
 /// Says what stands in the way of any comparison.
@@ -166,5 +189,5 @@ fn complain(located: &Located, args: &LocateArgs) -> Result<()> {
 }
 
 fn time(ns: u64) -> String {
-    humantime::format_rfc3339_millis(std::time::UNIX_EPOCH + std::time::Duration::from_nanos(ns)).to_string()
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(ns)).to_string()
 }

@@ -2,7 +2,10 @@
 
 use super::{Located, between::Between, path::Relation, verdict::verdict};
 use crate::{connection::Connection, flows};
-use agent_ebpf::{anomaly::Anomaly, label::Side};
+use agent_ebpf::{
+    anomaly::Anomaly,
+    label::{Label as _, Side},
+};
 use comfy_table::{CellAlignment, Table, presets};
 use std::fmt::Write as _;
 
@@ -178,7 +181,11 @@ fn connections(located: &Located) -> String {
 
 fn row(name: &str, c: &Connection) -> Vec<String> {
     let result = match (c.result, c.reset) {
-        (Some(result), Some(reset)) => format!("{} ({})", result.name(), reset.cause.name()),
+        (Some(result), Some(reset)) => {
+            let leg = c.second_leg.as_ref();
+            let leg = leg.map_or(String::new(), |leg| format!(", second leg {}", leg.state.value()));
+            format!("{} ({}{leg})", result.name(), reset.cause.name())
+        }
         (Some(result), None) => result.name().to_owned(),
         (None, _) => "open".to_owned(),
     };

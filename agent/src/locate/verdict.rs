@@ -125,7 +125,7 @@ mod tests {
             (c.from_client.isn, c.from_server.isn) = (Some(100 + i as u32), Some(9_000 + i as u32));
             c.from_client.next = 100 + i as u32 + 10_181;
             c.from_server.acked = Some(c.from_client.next);
-            let large = i % 2 == 0;
+            let large = i.is_multiple_of(2);
             c.request =
                 Some(Request { bytes: if large { 10_180 } else { 800 }, segments: 8, pending: large });
             c.result = Some(if large { Served::Unanswered } else { Served::Answered });
@@ -144,7 +144,7 @@ mod tests {
 
     fn located(names: &[&str], points: Vec<Vec<Connection>>) -> Located {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
-        Located::of(names.clone(), names, points, |_| true)
+        Located::of(names.clone(), names, points, std::time::Duration::from_secs(60), |_| true)
     }
 
     #[test]

@@ -9,7 +9,7 @@ use crate::{
         snapshot::{Snapshot, Table},
     },
     api::{Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Refusal},
-    connection::{Clock, Connection},
+    connection::{Clock, Connection, second_leg},
     http::Backend,
     process::Process,
     source::maps::add,
@@ -87,7 +87,10 @@ impl Backend for Monitor {
     }
 
     fn connections(&self, asked: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
-        let names = self.in_force().names.clone();
+        let (names, time_wait) = {
+            let in_force = self.in_force();
+            (in_force.names.clone(), in_force.watch.limits.time_wait)
+        };
         let filter = Filter::of_connections(asked, &names).map_err(Refusal::Filter)?;
         let flows = self.maps.flows().context("cannot read the flow tables").map_err(Refusal::Failed)?;
         let life = |s: &Sight| (s.key, s.flow.opened.0);
@@ -106,11 +109,19 @@ impl Backend for Monitor {
         let (wall, now) = (SystemTime::now(), sys::monotonic());
         let clock = Clock::new(wall, now);
         let limit = asked.since_seconds.map(|s| s.saturating_mul(1_000_000_000));
-        sights.retain(|s| {
-            filter.matches(&s.key.end_points(), s.flow.svc, AnomalySet(0))
-                && limit.is_none_or(|limit| now.since(s.flow.last_seen()) <= limit)
-        });
-        let connections = sights.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
+        let asked: Vec<bool> = sights
+            .iter()
+            .map(|s| {
+                filter.matches(&s.key.end_points(), s.flow.svc, AnomalySet(0))
+                    && limit.is_none_or(|limit| now.since(s.flow.last_seen()) <= limit)
+            })
+            .collect();
+        // A second leg is another service's, perhaps: it is looked for among all.
+        let mut connections: Vec<_> =
+            sights.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
+        second_leg::prove(&mut connections, time_wait);
+        let connections =
+            connections.into_iter().zip(asked).filter(|(_, asked)| *asked).map(|(c, _)| c).collect();
         Ok(ConnectionList { forgotten, connections })
     }
 
@@ -153,6 +164,9 @@ impl Monitor {
                 .collect(),
             ring,
             exemplars: records.events.exemplars().clone(),
+            legs: records.legs.counts().clone(),
+            inside: records.inside.figures().clone(),
+            inside_left_out: records.inside.left_out(),
             process: Process::read(),
             points: names.points,
             services: names.services,

@@ -3,11 +3,14 @@
 //! One thread keeps it ([`Monitor::keep`]); any other may ask it ([`backend`]) or change it ([`reload`]).
 
 mod backend;
+mod legs;
 mod reload;
 
 use crate::{
     aggregate::{
-        events::Events,
+        events::{self, Events},
+        inside::Inside,
+        rows::nanos,
         snapshot::{Ring as RingFigures, Totals},
     },
     config::{Interface, Source, Watch},
@@ -27,6 +30,7 @@ use agent_ebpf::{
     record::Record,
 };
 use anyhow::{Result, bail};
+use legs::Legs;
 use reload::InForce;
 pub use reload::room;
 use std::{
@@ -83,6 +87,10 @@ struct Hooks {
 struct Records {
     ring: Ring,
     events: Events,
+    /// What happens between two points.
+    inside: Inside,
+    /// Resets by the state of the second leg.
+    legs: Legs,
     /// The agent's own counts, for each point and for each service there is room for.
     own: Vec<Totals>,
     /// The last sweep.
@@ -119,6 +127,8 @@ impl Monitor {
             records: Mutex::new(Records {
                 ring: Ring::new(ring),
                 events: Events::default(),
+                inside: Inside::default(),
+                legs: Legs::default(),
                 own,
                 swept: Sweep::default(),
             }),
@@ -136,6 +146,7 @@ impl Monitor {
 
     /// Drain, sweep and look after the interfaces until `stop`; then take the programs off.
     pub fn keep(&self, stop: &AtomicBool) {
+        let mut pause = SWEEP.1;
         let (mut sweep_at, mut look_at) = (Instant::now(), Instant::now() + LOOK);
         while !stop.load(Ordering::Relaxed) {
             self.drain(u64::MAX);
@@ -143,12 +154,18 @@ impl Monitor {
             self.hooks().probe.speak();
             if Instant::now() >= sweep_at {
                 let began = Instant::now();
-                if let Err(e) = self.sweep() {
+                if let Err(e) = self.sweep(pause) {
                     error!(error = %e, "cannot sweep the tables; old flows stay until this works");
+                }
+                if let Err(e) = self.prove_legs() {
+                    error!(
+                        error = why::text(&e),
+                        "cannot look for the second legs of connections that were reset"
+                    );
                 }
                 let limits = &self.in_force().watch.limits;
                 let shortest = limits.handshake_timeout.min(limits.flow_idle_timeout).min(limits.stall);
-                let pause = (shortest / 4).clamp(SWEEP.0, SWEEP.1).max(began.elapsed() * SWEEP_SHARE);
+                pause = (shortest / 4).clamp(SWEEP.0, SWEEP.1).max(began.elapsed() * SWEEP_SHARE);
                 sweep_at = Instant::now() + pause;
             }
             if Instant::now() >= look_at {
@@ -189,16 +206,23 @@ impl Monitor {
         }
     }
 
-    fn sweep(&self) -> std::io::Result<()> {
+    /// Sweeps the tables; `pause` is the time from sweep to sweep.
+    fn sweep(&self, pause: Duration) -> std::io::Result<()> {
         let limits = self.in_force().watch.limits.clone();
         let room = self.in_force().room as usize;
         let records = &mut *self.records();
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         records.swept = sweep::sweep(&self.maps, &mut records.own, room, &limits, clock)?;
         for end in records.swept.ended.drain(..) {
+            records.inside.take(&events::sight(&end), clock);
             records.events.push(&Record::End(end), now, clock);
         }
-        records.swept.settled.drain(..).for_each(|last| records.events.settle(&last));
+        for last in records.swept.settled.drain(..) {
+            records.inside.take(&last, clock);
+            records.events.settle(&last);
+        }
+        // The last point tells a sweep after the first at the latest, and one to spare.
+        records.inside.settle(clock, nanos(sweep::LINGER + 2 * pause));
         Ok(())
     }
 

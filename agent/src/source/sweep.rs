@@ -27,7 +27,7 @@ use agent_ebpf::{
 use std::{io, time::Duration};
 
 /// How long an ended flow stays, so that the segments that were still on their way find it.
-const LINGER: Duration = Duration::from_secs(1);
+pub const LINGER: Duration = Duration::from_secs(1);
 /// How much longer than its window a closed five-tuple stays.
 pub(super) const CLOSED_MARGIN: Duration = Duration::from_secs(10);
 

@@ -1,0 +1,324 @@
+//! What happens to connections between two points of this host: the same comparison as `locate` makes, kept as metrics.
+//!
+//! A connection's last state comes from each point that saw it, a little after its end. Once none can come any more the
+//! points are put in the order of its first packet, by the one clock they share, and neighbours compared.
+
+use super::{
+    Names,
+    rows::{Sight, seconds},
+    series::{Labels, counters},
+};
+use crate::{
+    connection::{Clock, Connection},
+    locate::way::{Way, injected},
+};
+use agent_ebpf::{flow::Flow, half::Half, label::Side, time::Nanos};
+use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    fmt::Result,
+};
+
+/// Connections that are waited for at once.
+const ROOM: usize = 65_536;
+
+/// Upper bounds of all buckets but the last, nanoseconds: a host forwards in microseconds, and its queues hold milliseconds.
+pub const BOUNDS: [u64; 14] = [
+    10_000,
+    25_000,
+    50_000,
+    100_000,
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    1_000_000_000,
+];
+
+/// From a point to the next, seen from the clients, and the service.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Pair {
+    /// Number of the point nearer to the clients.
+    pub from: u8,
+    /// Number of the other one.
+    pub to: u8,
+    /// Number of the service.
+    pub svc: u16,
+}
+
+/// What happened between two points.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// Connections that were seen at both.
+    pub connections: u64,
+    /// Of the client's segments, and of the server's.
+    pub sides: [SideFigures; 2],
+}
+
+/// What happened to one side's segments.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SideFigures {
+    /// Segments that came in and did not go out.
+    pub lost: u64,
+    /// Segments that were overtaken.
+    pub reordered: u64,
+    /// Segments that went out more often than they came in.
+    pub added: u64,
+    /// Resets made in between, in the name of this side.
+    pub resets: u64,
+    /// Times of the handshake's packet, by bucket, those above all bounds last.
+    pub buckets: [u64; BOUNDS.len() + 1],
+    /// Their sum, nanoseconds.
+    pub sum: u64,
+}
+
+/// Both initial sequence numbers.
+type Numbers = (u32, u32);
+
+/// The comparison under way.
+#[derive(Debug, Default)]
+pub struct Inside {
+    waiting: HashMap<Numbers, Vec<Sight>>,
+    due: VecDeque<(Nanos, Numbers)>,
+    figures: BTreeMap<Pair, Figures>,
+    left_out: u64,
+}
+
+impl Inside {
+    /// Takes the last state of a connection at a point.
+    pub fn take(&mut self, sight: &Sight, now: Nanos) {
+        let half = &sight.flow.half;
+        if !half.iter().all(|h| h.has(Half::SYN)) || sight.flow.has(Flow::JOINED_LATE) {
+            return;
+        }
+        let client = usize::from(sight.flow.client & 1);
+        let numbers = (half[client].isn.0, half[1 - client].isn.0);
+        if let Some(group) = self.waiting.get_mut(&numbers) {
+            group.push(*sight);
+        } else if self.waiting.len() < ROOM {
+            self.waiting.insert(numbers, vec![*sight]);
+            self.due.push_back((now, numbers));
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    /// Compares those whose first point told so many nanoseconds ago: of those no more is to come.
+    pub fn settle(&mut self, now: Nanos, patience: u64) {
+        while let Some((since, numbers)) = self.due.front().copied() {
+            if now.since(since) < patience {
+                break;
+            }
+            self.due.pop_front();
+            let mut group = self.waiting.remove(&numbers).unwrap_or_default();
+            group.sort_by_key(|sight| sight.flow.opened);
+            for pair in group.windows(2) {
+                self.compare(&pair[0], &pair[1]);
+            }
+        }
+    }
+
+    /// What was found so far.
+    pub fn figures(&self) -> &BTreeMap<Pair, Figures> {
+        &self.figures
+    }
+
+    /// Connections at a point that were not compared, for want of room.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
+    }
+
+    fn compare(&mut self, near: &Sight, far: &Sight) {
+        let (from, to) = (near.key.point(), far.key.point());
+        if from == to {
+            return;
+        }
+        // Neither names nor the wall clock play a part.
+        let of = |sight: &Sight| Connection::of(sight, &Names::default(), Clock::of_capture());
+        let (near, far, svc) = (of(near), of(far), near.flow.svc);
+        let figures = self.figures.entry(Pair { from, to, svc }).or_default();
+        figures.connections += 1;
+        let ways = [Way::of(Side::Client, &near, &far), Way::of(Side::Server, &far, &near)];
+        for (side, way) in figures.sides.iter_mut().zip(ways) {
+            side.lost += way.lost;
+            side.reordered += way.reordered;
+            side.added += way.duplicated;
+        }
+        if let Some(side) = injected(&near, &far) {
+            figures.sides[side as usize].resets += 1;
+        }
+        if near.from_client.anomalies.contains_key("syn_retransmission") {
+            // The two may have seen different ones.
+            return;
+        }
+        let (a, b) = (&near.times, &far.times);
+        for (side, from, to) in [(0, a.syn_ns, b.syn_ns), (1, b.syn_ack_ns, a.syn_ack_ns)] {
+            if let (Some(from), Some(to)) = (from, to) {
+                figures.sides[side].measure(to.saturating_sub(from));
+            }
+        }
+    }
+}
+
+impl SideFigures {
+    fn measure(&mut self, nanos: u64) {
+        self.buckets[BOUNDS.partition_point(|bound| nanos > *bound)] += 1;
+        self.sum += nanos;
+    }
+}
+
+/// One family of counters: name, help, and what it shows of a side.
+type Family = (&'static str, &'static str, fn(&SideFigures) -> u64);
+
+/// The families by side.
+const FAMILIES: [Family; 4] = [
+    ("lost_segments", "Segments that passed one point and not the next one on this host.", |s| s.lost),
+    ("reordered_segments", "Segments that were overtaken between two points of this host.", |s| s.reordered),
+    ("added_segments", "Segments that were copied between two points of this host.", |s| s.added),
+    (
+        "added_resets",
+        "Connections reset between two points of this host, by whose name the RST bears.",
+        |s| s.resets,
+    ),
+];
+
+/// Shows the figures: `point` is the one nearer to the clients, `to` the next.
+pub fn encode(
+    encoder: &mut DescriptorEncoder<'_>,
+    figures: &BTreeMap<Pair, Figures>,
+    left_out: u64,
+    points: &[String],
+    services: &[String],
+) -> Result {
+    let labels = |pair: &Pair| -> Option<Labels<'_>> {
+        Some(vec![
+            ("point", points.get(usize::from(pair.from))?.as_str()),
+            ("to", points.get(usize::from(pair.to))?.as_str()),
+            ("svc", services.get(usize::from(pair.svc))?.as_str()),
+        ])
+    };
+    let rows = || figures.iter().filter_map(|(pair, figures)| Some((labels(pair)?, figures)));
+    counters(
+        encoder,
+        "fivetuple_inside_connections",
+        "Ended connections that were compared between two points of this host.",
+        rows().map(|(labels, figures)| (labels, figures.connections)),
+    )?;
+    let by_side = || {
+        rows().flat_map(|(labels, figures)| {
+            Side::ALL.iter().zip(&figures.sides).map(move |(side, figures)| {
+                let mut labels = labels.clone();
+                labels.push((Side::TABLE.key, side.name()));
+                (labels, figures)
+            })
+        })
+    };
+    for (name, help, value) in FAMILIES {
+        let name = format!("fivetuple_inside_{name}");
+        counters(encoder, &name, help, by_side().map(|(labels, side)| (labels, value(side))))?;
+    }
+    let mut family = encoder.encode_descriptor(
+        "fivetuple_inside_seconds",
+        "How long a connection's SYN (client) and SYN-ACK (server) took from one point of this host to the next.",
+        None,
+        MetricType::Histogram,
+    )?;
+    for (labels, side) in by_side() {
+        let bounds = BOUNDS.iter().map(|nanos| seconds(*nanos)).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(side.buckets).collect();
+        let count = side.buckets.iter().sum();
+        family.encode_family(&labels)?.encode_histogram::<Labels<'_>>(
+            seconds(side.sum),
+            count,
+            &buckets,
+            None,
+        )?;
+    }
+    counters(
+        encoder,
+        "fivetuple_inside_left_out",
+        "Connections at a point that were not compared, because too many ended at once.",
+        [(Vec::new(), left_out)],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use agent_ebpf::{
+        flow::{FlowKey, FlowKey4},
+        phase::Phase,
+        scoreboard::Counts,
+        seq::SeqNum,
+        traffic::Close,
+    };
+
+    /// A connection at a point, opened there at a time.
+    fn at(point: u8, isn: u32, opened_us: u64) -> Sight {
+        let key = FlowKey4 { scope: u32::from(point) << 24, ..FlowKey4::default() };
+        let half = |isn: u32| Half {
+            isn: SeqNum(isn),
+            next: SeqNum(isn + 102),
+            segments: 5,
+            bits: Half::SEEN | Half::SYN | Half::FIN,
+            ..Half::default()
+        };
+        let opened = Nanos(1_000_000_000 + opened_us * 1_000);
+        let flow = Flow {
+            phase: Phase::Closed as u8,
+            bits: Flow::USED | Flow::ENDED,
+            close: Close::FinClient as u8 + 1,
+            opened,
+            syn_at: opened,
+            synack_us: 1_000 - 2 * opened_us as u32,
+            half: [half(isn), half(isn + 7)],
+            ..Flow::default()
+        };
+        Sight { key: FlowKey::V4(key), flow, counts: [Counts::default(); 2] }
+    }
+
+    #[test]
+    fn neighbours_are_compared_once_all_have_told_in_whatever_order() {
+        let mut inside = Inside::default();
+        let mut last = at(2, 1, 90);
+        last.flow.half[0].segments = 4;
+        last.counts[0].out_of_order = 2;
+        for (sight, now) in [(at(1, 1, 40), 0), (last, 5), (at(0, 1, 0), 9), (at(0, 500, 0), 20)] {
+            inside.take(&sight, Nanos(now));
+        }
+        inside.settle(Nanos(99), 100);
+        assert!(inside.figures().is_empty());
+        inside.settle(Nanos(100), 100);
+        let pairs: Vec<_> = inside.figures().keys().map(|p| (p.from, p.to)).collect();
+        assert_eq!(pairs, [(0, 1), (1, 2)]);
+        let [first, second] = [0, 1].map(|i| *inside.figures().values().nth(i).unwrap());
+        assert_eq!((first.connections, first.sides[0].lost, first.sides[0].reordered), (1, 0, 0));
+        assert_eq!((second.connections, second.sides[0].lost, second.sides[0].reordered), (1, 1, 2));
+        assert_eq!((first.sides[0].sum, first.sides[1].sum), (40_000, 40_000));
+        assert_eq!((first.sides[0].buckets[2], second.sides[0].buckets[2]), (1, 1));
+        inside.settle(Nanos(120), 100);
+        assert_eq!(
+            (inside.figures().len(), inside.waiting.len(), inside.due.len()),
+            (2, 0, 0),
+            "one point alone"
+        );
+    }
+
+    #[test]
+    fn what_was_met_mid_way_is_not_compared_and_memory_has_an_end() {
+        let mut inside = Inside::default();
+        let mut late = at(0, 1, 0);
+        late.flow.half[1].bits = Half::SEEN;
+        inside.take(&late, Nanos(0));
+        assert_eq!((inside.waiting.len(), inside.left_out()), (0, 0));
+        for isn in 0..=ROOM as u32 {
+            inside.take(&at(0, isn, 0), Nanos(0));
+        }
+        assert_eq!((inside.waiting.len(), inside.left_out()), (ROOM, 1));
+    }
+}

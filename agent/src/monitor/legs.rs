@@ -1,0 +1,84 @@
+//! Resets after a reuse, proved or cleared by the proxy's second leg, as a metric: seconds later, when both legs' ends are
+//! known.
+
+use super::Monitor;
+use crate::{
+    aggregate::{
+        rows::{Sight, stored},
+        snapshot::LegKey,
+    },
+    connection::{Clock, Connection, second_leg},
+    sys,
+};
+use agent_ebpf::{anomaly::Cause, flow::Flow};
+use anyhow::{Context as _, Result};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+/// How long after a reset its second leg's end is waited for.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// What was found so far.
+#[derive(Debug, Default)]
+pub struct Legs {
+    /// The last end that was looked at.
+    looked_at: u64,
+    counts: BTreeMap<LegKey, u64>,
+}
+
+impl Legs {
+    /// Resets by the state of their second leg.
+    pub fn counts(&self) -> &BTreeMap<LegKey, u64> {
+        &self.counts
+    }
+}
+
+impl Monitor {
+    /// Looks at the resets whose second leg must be known by now.
+    pub(super) fn prove_legs(&self) -> Result<()> {
+        let (names, time_wait) = {
+            let in_force = self.in_force();
+            (in_force.names.clone(), in_force.watch.limits.time_wait)
+        };
+        let (wall, now) = (SystemTime::now(), sys::monotonic());
+        let due = wall.checked_sub(PATIENCE).unwrap_or(wall);
+        let since = due.checked_sub(time_wait + PATIENCE).unwrap_or(due);
+        let (resets, mut around): (Vec<Sight>, Vec<Sight>) = {
+            let records = &mut *self.records();
+            let ends = records.events.ends_after(records.legs.looked_at);
+            let mut resets = Vec::new();
+            let mut looked_at = records.legs.looked_at;
+            for (id, _, sight) in ends.take_while(|(_, at, _)| *at <= due) {
+                looked_at = id;
+                resets.extend(is_suspicious(&sight).then_some(sight));
+            }
+            records.legs.looked_at = looked_at;
+            if resets.is_empty() {
+                return Ok(());
+            }
+            let around =
+                records.events.ends_after(0).filter(|(_, at, _)| *at >= since).map(|(_, _, sight)| sight);
+            (resets, around.collect())
+        };
+        let open = self.maps.flows().context("cannot read the flow tables")?;
+        around.extend(open.into_iter().filter(|sight| !sight.flow.has(Flow::ENDED)));
+        let clock = Clock::new(wall, now);
+        let mut all: Vec<_> = around.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
+        second_leg::prove(&mut all, time_wait);
+        let life = |s: &Sight| (s.key, s.flow.opened);
+        let records = &mut *self.records();
+        for reset in &resets {
+            let place = around.iter().position(|sight| life(sight) == life(reset));
+            if let Some(leg) = place.and_then(|place| all[place].second_leg.as_ref()) {
+                *records.legs.counts.entry((reset.key.point(), reset.flow.svc, leg.state)).or_default() += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_suspicious(sight: &Sight) -> bool {
+    stored(sight.flow.cause, Cause::from_code) == Some(Cause::AfterReuse)
+}
