@@ -7,10 +7,12 @@
 //! Every wire of a world passes one namespace, as every wire of a gateway room passes one rack: each [`Point`] is an
 //! interface there. One agent can watch them all, or one agent each, which then reach each other over loopback.
 
+pub mod bank_g;
 pub mod campus_card;
 mod http;
 mod rack;
 
+pub use bank_g::BankG;
 pub use campus_card::CampusCard;
 
 use crate::netns::NetNs;

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 /// The checksum of the parts as if they were one.
-pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum: u32 = 0;
     for part in parts {
         for pair in part.chunks(2) {
@@ -15,7 +15,7 @@ pub(super) fn checksum(parts: &[&[u8]]) -> u16 {
 }
 
 /// The TCP pseudo-header of RFC 9293 3.1 (IPv4) or RFC 8200 8.1 (IPv6).
-pub(super) fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> {
+pub(crate) fn pseudo_header(source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(40);
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {

@@ -3,7 +3,7 @@
 //! Use addresses that the kernel on that wire does not own (it then answers nothing by itself), or keep it quiet with
 //! [`crate::truth::Nft`].
 
-mod checksum;
+pub(crate) mod checksum;
 mod frame;
 mod ipv6;
 mod options;
