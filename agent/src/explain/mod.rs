@@ -48,7 +48,8 @@ pub fn main(args: &ExplainArgs) -> Result<bool> {
 /// What a running agent tells of the connections that it knows.
 pub fn of_backend(backend: &dyn Backend, asked: &ExplainFilter) -> Result<Report, Refusal> {
     let ExplainFilter { svc, since_seconds } = asked.clone();
-    let list = backend.connections(&ConnectionFilter { svc, since_seconds, ..ConnectionFilter::default() })?;
+    let list =
+        backend.connections(&ConnectionFilter { svc, since_seconds, ..ConnectionFilter::default() })?;
     let gap = (list.forgotten > 0)
         .then(|| format!("{} ended connections are known no more, the oldest", list.forgotten));
     Ok(report(&list.connections, asked.clone(), gap.into_iter().collect()))
@@ -121,7 +122,8 @@ fn of_captures(args: &ExplainArgs) -> Result<(Report, bool)> {
 }
 
 fn check_service(svc: &str, watch: &Watch) -> Result<()> {
-    let known = std::iter::once(OTHER_SERVICE).chain(watch.services.iter().map(|service| service.name.as_str()));
+    let known =
+        std::iter::once(OTHER_SERVICE).chain(watch.services.iter().map(|service| service.name.as_str()));
     if !known.clone().any(|name| name == svc) {
         bail!("{}; services of captures come from --config.file", unknown("svc", svc, known));
     }

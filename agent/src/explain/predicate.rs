@@ -126,7 +126,8 @@ fn ask(number: usize, feature: &Feature, connections: &[&Connection]) -> (bool, 
         let name = Name { feature: number, holds: phrase(feature.holds), fails: phrase(feature.fails) };
         Predicate { features: vec![number], names: vec![name], answers }
     };
-    let numbers = |get: fn(&Connection) -> Option<f64>| connections.iter().map(|c| get(c)).collect::<Vec<_>>();
+    let numbers =
+        |get: fn(&Connection) -> Option<f64>| connections.iter().map(|c| get(c)).collect::<Vec<_>>();
     match feature.value {
         Value::Fact(get) => {
             let answers: Vec<Option<bool>> = connections.iter().map(|c| get(c)).collect();

@@ -38,8 +38,8 @@ struct Telling {
     tries: usize,
 }
 
-/// Ranks the questions to connections of which `failed` says which failed. A claim is made where chance makes any at all
-/// with a probability of at most `level`; `sections` such rankings share it.
+/// Ranks the questions to connections of which `failed` says which failed. Where nothing is the matter, anything at all
+/// is claimed with a probability of at most `level`; `sections` such rankings share it.
 pub fn rank(questions: Questions, failed: &[bool], level: f64, sections: usize) -> Ranking {
     let exact = Exact::up_to(failed.len());
     let level = level / sections as f64;
@@ -64,10 +64,13 @@ pub fn rank(questions: Questions, failed: &[bool], level: f64, sections: usize) 
     let mut telling = Vec::new();
     for ((place, p), corrected) in testable.iter().zip(&values).zip(&corrected) {
         let p_corrected = corrected * sections as f64;
-        let Some(predicate) = (*corrected <= level).then(|| predicates[*place].take()).flatten() else { continue };
+        let Some(predicate) = (*corrected <= level).then(|| predicates[*place].take()).flatten() else {
+            continue;
+        };
         let table = tables[*place];
         let turn = table.with.share() < table.without.share();
-        let (predicate, table) = if turn { (predicate.flipped(), table.flipped()) } else { (predicate, table) };
+        let (predicate, table) =
+            if turn { (predicate.flipped(), table.flipped()) } else { (predicate, table) };
         // What is unknown is not explained by it.
         let all = predicate.answers.iter().zip(failed).map(|(has, failed)| (*has == Some(true), *failed));
         let strength = Table::of(all).phi();

@@ -273,7 +273,11 @@ mod tests {
         near(exact.stratified(&[table(5, 0, 0, 5)]), 2.0 / 252.0, 1e-9);
         near(exact.stratified(&[table(5, 0, 0, 5), table(3, 3, 0, 0)]), 2.0 / 252.0, 1e-9);
         near(exact.stratified(&[table(3, 0, 0, 3), table(3, 0, 0, 3)]), 2.0 / 400.0, 1e-9);
-        assert_eq!(exact.stratified(&[table(0, 5, 5, 0)]), 1.0, "fewer failures with it are none of its doing");
+        assert_eq!(
+            exact.stratified(&[table(0, 5, 5, 0)]),
+            1.0,
+            "fewer failures with it are none of its doing"
+        );
         assert_eq!(exact.stratified(&[table(3, 3, 0, 0)]), 1.0, "nothing to compare");
     }
 

@@ -19,19 +19,20 @@ pub fn text(report: &Report) -> String {
             let _ = writeln!(text, "{}", section.answer);
         }
         text.push_str(&candidates(section));
-        for line in lines(section, report.level) {
+        for line in lines(section, report.level, report.sections.len()) {
             let _ = writeln!(text, " {line}");
         }
     }
     if !report.gaps.is_empty() {
-        text.push_str("\nNot known\n");
+        text.push_str("\nMissing\n");
         report.gaps.iter().for_each(|gap| text.push_str(&format!(" {gap}\n")));
     }
     text
 }
 
 fn candidates(section: &Section) -> String {
-    let header = words(&["", "WHAT", "FAILED WITH IT", "WITHOUT", "DIFFERENCE (95 %)", "P", "COVERS", "STANDING"]);
+    let header =
+        words(&["", "WHAT", "FAILED WITH IT", "WITHOUT", "DIFFERENCE (95 %)", "P", "COVERS", "STANDING"]);
     let rows = section.candidates.iter().enumerate().flat_map(|(i, candidate)| {
         let also = candidate.also.iter();
         let also = also.map(|what| words(&["", what, "", "", "", "", "", "the same connections"]));
@@ -79,15 +80,16 @@ fn standing(standing: Standing) -> String {
 }
 
 /// What stands below the table.
-fn lines(section: &Section, level: f64) -> Vec<String> {
+fn lines(section: &Section, level: f64, sections: usize) -> Vec<String> {
     let mut lines = Vec::new();
     if section.left_out > 0 {
         lines.push(format!("{} weaker ones are left out.", section.left_out));
     }
     if !section.candidates.is_empty() {
+        let tests = if section.tests == 1 { "1 test".to_owned() } else { format!("{} tests", section.tests) };
+        let points = if sections > 1 { format!(" at each of {sections} points") } else { String::new() };
         lines.push(format!(
-            "P: Fisher's exact test, corrected for {} tests (Holm), below {level} by chance at most as often.",
-            section.tests
+            "P: Fisher's exact test, corrected (Holm) for {tests}{points}; {level} or less is told."
         ));
     }
     for (finding, title) in [

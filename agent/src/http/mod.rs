@@ -8,8 +8,7 @@ use crate::{
         Check, ConnectionFilter, ConnectionList, EventFilter, EventList, ExplainFilter, FlowFilter, FlowList,
         Readiness, Refusal,
     },
-    explain,
-    why,
+    explain, why,
 };
 use axum::{
     Json, Router,

@@ -34,7 +34,10 @@ impl Backend for Fake {
         Ok(EventList::default())
     }
     fn connections(&self, _: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
-        Ok(ConnectionList { forgotten: 0, connections: vec![crate::connection::tests::answered("outside", 1)] })
+        Ok(ConnectionList {
+            forgotten: 0,
+            connections: vec![crate::connection::tests::answered("outside", 1)],
+        })
     }
     fn reload(&self) -> Result<(), String> {
         Err("line 3: limits: unknown key".to_owned())
