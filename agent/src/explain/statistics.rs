@@ -220,8 +220,8 @@ mod tests {
         assert!((a - b).abs() <= tolerance * b.abs().max(1e-12), "{a} is not {b}");
     }
 
-    /// Published tables: Fisher's tea (The Design of Experiments, 1935), his convicts and their twins (1935), and those
-    /// of the manuals of R's and SciPy's `fisher.test`.
+    /// Published tables: Fisher's tea (The Design of Experiments, 1935) and his convicts and their twins (1935), as in
+    /// R's manual; the two of SciPy's manual; the dieters of Wikipedia. The last two follow from counting.
     #[test]
     fn fisher_gives_published_values() {
         let exact = Exact::up_to(100);
