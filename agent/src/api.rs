@@ -137,6 +137,16 @@ pub struct ConnectionFilter {
     pub since_seconds: Option<u64>,
 }
 
+/// Which connections to compare; all where nothing is asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainFilter {
+    /// Name of the service.
+    pub svc: Option<String>,
+    /// Only those whose last packet came in the last so many seconds.
+    pub since_seconds: Option<u64>,
+}
+
 /// Connections at all points, open and ended, in no order.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ConnectionList {

@@ -1,8 +1,8 @@
 //! The command line: clap types only. What a flag means is decided in [`crate::config`].
 
-use crate::{connection::source::Source, http::listen::ListenAddress, locate::Wanted};
+use crate::{config::value, connection::source::Source, http::listen::ListenAddress, locate::Wanted};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{path::PathBuf, str::FromStr};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 /// Where a daemon listens, and where `flows` looks for one, unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:10435";
@@ -29,6 +29,8 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Say where on their way something happens to connections, from several points' view
     Locate(LocateArgs),
+    /// Tell what sets failed connections apart from good ones
+    Explain(ExplainArgs),
 }
 
 /// Which configuration, and which interfaces.
@@ -171,8 +173,8 @@ pub struct LocateArgs {
     #[arg(long = "config.file", value_name = "PATH")]
     pub config_file: Option<PathBuf>,
     /// Form of the answer
-    #[arg(long, value_enum, default_value_t = ConnectionOutput::Text)]
-    pub output: ConnectionOutput,
+    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
+    pub output: ReportOutput,
 }
 
 /// A point, and where what it saw is read.
@@ -198,15 +200,6 @@ impl FromStr for PointArg {
     }
 }
 
-/// Form of what is told of connections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ConnectionOutput {
-    /// For people
-    Text,
-    /// For programs
-    Json,
-}
-
 /// Form of what a replay finds, on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReplayOutput {
@@ -223,6 +216,38 @@ pub enum Lines {
     Packets,
     /// Connections
     Flows,
+}
+
+/// Flags of `fivetuple explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// Captures, each a point named like the file; without any, a running agent is asked
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the agent serves [default: http://127.0.0.1:10435]
+    #[arg(long, value_name = "URL", conflicts_with = "files")]
+    pub url: Option<String>,
+    /// Configuration file (YAML), for the services and limits of captures
+    #[arg(long = "config.file", value_name = "PATH", requires = "files")]
+    pub config_file: Option<PathBuf>,
+    /// Only connections of this service
+    #[arg(long, value_name = "NAME")]
+    pub svc: Option<String>,
+    /// Only connections of the last so long (of a capture: before its end): 90s, 2h
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub since: Option<Duration>,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
+    pub output: ReportOutput,
+}
+
+/// Form of an answer on standard output.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ReportOutput {
+    /// For people
+    Text,
+    /// For programs
+    Json,
 }
 
 /// Form of a list on standard output.

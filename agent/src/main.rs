@@ -3,7 +3,7 @@
 use agent::{
     check,
     cli::{Cli, Command},
-    flows, locate, replay, run, why,
+    explain, flows, locate, replay, run, why,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ fn main() -> ExitCode {
         Command::Flows(args) => flows::flows(&args).map(|()| true),
         Command::Replay(args) => replay::main(&args),
         Command::Locate(args) => locate::main(&args).map(|()| true),
+        Command::Explain(args) => explain::main(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

@@ -29,8 +29,14 @@ impl Captures {
     /// Writes a script as a capture.
     #[track_caller]
     pub fn write(&self, name: &str, script: Script, text: &str) -> PathBuf {
-        let frames = script.frames(text).into_iter();
-        let frames: Vec<Timed> = frames.map(|f| Timed { at: BEGAN + f.at, ..f }).collect();
+        self.write_frames(name, script.frames(text))
+    }
+
+    /// Writes frames, whose times are since the start of the scripts, as a capture.
+    #[track_caller]
+    pub fn write_frames(&self, name: &str, mut frames: Vec<Timed>) -> PathBuf {
+        frames.sort_by_key(|frame| frame.at);
+        frames.iter_mut().for_each(|frame| frame.at += BEGAN);
         let path = self.path(name);
         pcap::write(&path, &frames).expect("a capture can be written");
         path
@@ -48,8 +54,14 @@ impl Captures {
 /// Runs `fivetuple replay` on files, with more arguments.
 #[track_caller]
 pub fn replay(files: &[&Path], arguments: &[&str]) -> Output {
+    fivetuple("replay", files, arguments)
+}
+
+/// Runs another command on files.
+#[track_caller]
+pub fn fivetuple(verb: &str, files: &[&Path], arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
-    command.arg("replay").args(files).args(arguments).stdin(Stdio::null());
+    command.arg(verb).args(files).args(arguments).stdin(Stdio::null());
     command.output().expect("the program can be started")
 }
 

@@ -5,10 +5,10 @@ pub mod negotiate;
 
 use crate::{
     api::{
-        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Readiness,
-        Refusal,
+        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, ExplainFilter, FlowFilter, FlowList,
+        Readiness, Refusal,
     },
-    why,
+    explain, why,
 };
 use axum::{
     Json, Router,
@@ -131,6 +131,7 @@ fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
         .route("/api/v1/flows", get(flows))
         .route("/api/v1/events", get(events))
         .route("/api/v1/connections", get(connections))
+        .route("/api/v1/explain", get(explanation))
         .with_state(shared)
 }
 
@@ -196,6 +197,13 @@ async fn connections(
     filter: Result<Query<ConnectionFilter>, QueryRejection>,
 ) -> Response {
     listed(shared, filter, |backend, filter| backend.connections(filter)).await
+}
+
+async fn explanation(
+    State(shared): State<Arc<Shared>>,
+    filter: Result<Query<ExplainFilter>, QueryRejection>,
+) -> Response {
+    listed(shared, filter, explain::of_backend).await
 }
 
 /// A list as JSON, or what was wrong with the filter.

@@ -34,7 +34,10 @@ impl Backend for Fake {
         Ok(EventList::default())
     }
     fn connections(&self, _: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
-        Ok(ConnectionList::default())
+        Ok(ConnectionList {
+            forgotten: 0,
+            connections: vec![crate::connection::tests::answered("outside", 1)],
+        })
     }
     fn reload(&self) -> Result<(), String> {
         Err("line 3: limits: unknown key".to_owned())
@@ -78,6 +81,8 @@ async fn every_page_answers() {
         ("GET /api/v1/flows?sv=zz", "400 Bad", "unknown field `sv`"),
         ("GET /api/v1/flows?port=http", "400 Bad", "port"),
         ("GET /api/v1/events?id=7", "200 OK", r#"{"events":[]}"#),
+        ("GET /api/v1/explain", "200 OK", r#""verdict":"none_failed","answer":"At outside: none of 1 conn"#),
+        ("GET /api/v1/explain?since=9", "400 Bad", "unknown field `since`"),
         ("GET /", "200 OK", "default-src 'none'"),
         ("GET /nothing", "404 Not", ""),
         ("POST /metrics", "405 Method", ""),

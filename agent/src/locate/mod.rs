@@ -13,7 +13,7 @@ pub mod verdict;
 pub mod way;
 
 use crate::{
-    cli::{ConnectionOutput, LocateArgs},
+    cli::{LocateArgs, ReportOutput},
     config::{Source as Config, Watch},
     connection::{Connection, second_leg, source},
     flows,
@@ -106,8 +106,8 @@ pub fn main(args: &LocateArgs) -> Result<()> {
     complain(&located, args)?;
     let mut out = std::io::stdout().lock();
     match args.output {
-        ConnectionOutput::Text => write!(out, "{}", text::text(&located))?,
-        ConnectionOutput::Json => writeln!(out, "{}", serde_json::to_string(&json::answer(&located))?)?,
+        ReportOutput::Text => write!(out, "{}", text::text(&located))?,
+        ReportOutput::Json => writeln!(out, "{}", serde_json::to_string(&json::answer(&located))?)?,
     }
     Ok(())
 }

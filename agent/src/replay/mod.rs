@@ -41,7 +41,7 @@ pub fn main(args: &ReplayArgs) -> Result<bool> {
         let text = "--lines chooses among the lines of --output jsonl";
         Cli::command().error(ErrorKind::ArgumentConflict, text).exit();
     }
-    let watch = watch(args)?;
+    let watch = watch(args.config_file.as_deref())?;
     let out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     match run(args, &watch, out) {
         // Who asked has seen enough.
@@ -178,14 +178,14 @@ impl Problems<'_> {
 }
 
 /// Services and limits. A capture needs no interfaces, so the file's are not asked for.
-fn watch(args: &ReplayArgs) -> Result<Watch> {
-    let source = Source { file: args.config_file.clone(), interfaces: Vec::new() };
+pub fn watch(config_file: Option<&Path>) -> Result<Watch> {
+    let source = Source { file: config_file.map(Path::to_owned), interfaces: Vec::new() };
     let FileSettings { services, limits, .. } = source.settings()?;
     Ok(Watch { services, limits, ..Watch::default() })
 }
 
 /// Names of the points: the files' without what says their format; the whole paths where that leaves two alike.
-fn points(files: &[PathBuf]) -> Vec<String> {
+pub fn points(files: &[PathBuf]) -> Vec<String> {
     let short: Vec<String> = files.iter().map(|path| stem(path)).collect();
     let different: BTreeSet<_> = short.iter().collect();
     if different.len() == short.len() {
