@@ -1,8 +1,8 @@
 //! The command line: clap types only. What a flag means is decided in [`crate::config`].
 
-use crate::http::listen::ListenAddress;
+use crate::{config::value, http::listen::ListenAddress};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 /// Where a daemon listens, and where `flows` looks for one, unless told otherwise.
 pub const DEFAULT_LISTEN: &str = "127.0.0.1:10435";
@@ -27,6 +27,8 @@ pub enum Command {
     Flows(FlowsArgs),
     /// Judge captures as the daemon judges live traffic
     Replay(ReplayArgs),
+    /// Tell which connections failed because their five-tuple came back, and what would change that
+    Reuse(ReuseArgs),
 }
 
 /// Which configuration, and which interfaces.
@@ -151,6 +153,38 @@ pub struct ReplayArgs {
     /// Only these of the lines of --output jsonl
     #[arg(long, value_enum, value_name = "WHICH")]
     pub lines: Option<Lines>,
+}
+
+/// Flags of `fivetuple reuse`.
+#[derive(Debug, Args)]
+pub struct ReuseArgs {
+    /// Captures, each a point named like the file; without any, a running agent is asked
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the agent serves [default: http://127.0.0.1:10435]
+    #[arg(long, value_name = "URL", conflicts_with = "files")]
+    pub url: Option<String>,
+    /// Configuration file (YAML), for the services and limits of captures
+    #[arg(long = "config.file", value_name = "PATH", requires = "files")]
+    pub config_file: Option<PathBuf>,
+    /// Only connections of this service
+    #[arg(long, value_name = "NAME")]
+    pub svc: Option<String>,
+    /// Only connections of the last so long (of a capture: before its end): 90s, 2h
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub since: Option<Duration>,
+    /// Point in front of the balancer, to predict what keeping the clients' source ports would do
+    #[arg(long, value_name = "POINT", requires = "proxies")]
+    pub clients: Option<String>,
+    /// Point behind the balancer, in front of the proxies
+    #[arg(long, value_name = "POINT", requires = "clients")]
+    pub proxies: Option<String>,
+    /// TIME-WAIT of the last stage that is predicted, instead of the one suggested
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, requires = "clients")]
+    pub time_wait: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
 }
 
 /// Form of what a replay finds, on standard output.

@@ -3,7 +3,7 @@
 use agent::{
     check,
     cli::{Cli, Command},
-    flows, replay, run, why,
+    flows, replay, reuse, run, why,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -15,6 +15,7 @@ fn main() -> ExitCode {
         Command::Check(args) => check::check(&args),
         Command::Flows(args) => flows::flows(&args).map(|()| true),
         Command::Replay(args) => replay::main(&args),
+        Command::Reuse(args) => reuse::command::main(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

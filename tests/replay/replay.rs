@@ -48,8 +48,14 @@ impl Captures {
 /// Runs `fivetuple replay` on files, with more arguments.
 #[track_caller]
 pub fn replay(files: &[&Path], arguments: &[&str]) -> Output {
+    run("replay", files, arguments)
+}
+
+/// Runs a verb of `fivetuple` on files, with more arguments.
+#[track_caller]
+pub fn run(verb: &str, files: &[&Path], arguments: &[&str]) -> Output {
     let mut command = Command::new(binary());
-    command.arg("replay").args(files).args(arguments).stdin(Stdio::null());
+    command.arg(verb).args(files).args(arguments).stdin(Stdio::null());
     command.output().expect("the program can be started")
 }
 

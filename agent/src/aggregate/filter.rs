@@ -70,7 +70,8 @@ pub fn ip(addr: Addr) -> IpAddr {
     Ipv6Addr::from(addr.octets()).to_canonical()
 }
 
-fn unknown<'a>(key: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
+/// Says that there is no such thing, and what there is.
+pub fn unknown<'a>(key: &str, name: &str, known: impl Iterator<Item = &'a str> + Clone) -> String {
     let hint = nearest(name, known.clone()).map_or(String::new(), |near| format!("; did you mean {near}?"));
     format!("{key}: there is no {name:?}{hint} (there are: {})", known.collect::<Vec<_>>().join(", "))
 }

@@ -6,8 +6,9 @@ pub mod negotiate;
 use crate::{
     api::{
         Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Readiness,
-        Refusal,
+        Refusal, ReuseFilter,
     },
+    reuse::Report,
     why,
 };
 use axum::{
@@ -46,6 +47,8 @@ pub trait Backend: Send + Sync + 'static {
     fn events(&self, filter: &EventFilter) -> Result<EventList, Refusal>;
     /// The connections that a filter lets through, open and ended.
     fn connections(&self, filter: &ConnectionFilter) -> Result<ConnectionList, Refusal>;
+    /// What is to tell of five-tuples that come back.
+    fn reuse(&self, filter: &ReuseFilter) -> Result<Report, Refusal>;
     /// Read the configuration again; what was wrong with it otherwise.
     fn reload(&self) -> Result<(), String>;
 }
@@ -131,6 +134,7 @@ fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
         .route("/api/v1/flows", get(flows))
         .route("/api/v1/events", get(events))
         .route("/api/v1/connections", get(connections))
+        .route("/api/v1/reuse", get(reuse))
         .with_state(shared)
 }
 
@@ -196,6 +200,13 @@ async fn connections(
     filter: Result<Query<ConnectionFilter>, QueryRejection>,
 ) -> Response {
     listed(shared, filter, |backend, filter| backend.connections(filter)).await
+}
+
+async fn reuse(
+    State(shared): State<Arc<Shared>>,
+    filter: Result<Query<ReuseFilter>, QueryRejection>,
+) -> Response {
+    listed(shared, filter, |backend, filter| backend.reuse(filter)).await
 }
 
 /// A list as JSON, or what was wrong with the filter.

@@ -185,7 +185,7 @@ fn watch(args: &ReplayArgs) -> Result<Watch> {
 }
 
 /// Names of the points: the files' without what says their format; the whole paths where that leaves two alike.
-fn points(files: &[PathBuf]) -> Vec<String> {
+pub fn points(files: &[PathBuf]) -> Vec<String> {
     let short: Vec<String> = files.iter().map(|path| stem(path)).collect();
     let different: BTreeSet<_> = short.iter().collect();
     if different.len() == short.len() {

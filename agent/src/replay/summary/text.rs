@@ -4,7 +4,10 @@ use super::{
     Point, Summary,
     worst::{Bad, Worst},
 };
-use crate::flows;
+use crate::{
+    flows,
+    table::{table, words},
+};
 use agent_ebpf::{
     anomaly::{Anomaly, Cause, Holder, Origin, Outcome, reset, reuse},
     counter::{Series, width},
@@ -14,7 +17,6 @@ use agent_ebpf::{
     time::Nanos,
     traffic::{Close, Traffic},
 };
-use comfy_table::{CellAlignment, Table, presets};
 use std::{
     fmt::Write as _,
     time::{Duration, UNIX_EPOCH},
@@ -39,29 +41,6 @@ pub(super) fn text(summary: &Summary<'_>) -> String {
 
 /// A part of the report: nothing where it would be empty.
 type Part = Option<String>;
-
-/// A table below its title; numbers stand to the right.
-fn table(title: &str, header: &[String], rows: Vec<Vec<String>>, numbers: impl Fn(usize) -> bool) -> Part {
-    if rows.is_empty() {
-        return None;
-    }
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(header);
-    for index in (0..header.len()).filter(|i| numbers(*i)) {
-        if let Some(column) = table.column_mut(index) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    table.add_rows(rows);
-    let lines = table.to_string();
-    let lines: Vec<&str> = lines.lines().map(str::trim_end).collect();
-    Some(format!("{title}\n{}\n", lines.join("\n")))
-}
-
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(ToString::to_string).collect()
-}
 
 /// What was read.
 fn captures(summary: &Summary<'_>) -> Part {
