@@ -194,6 +194,8 @@ pub enum ReplayOutput {
     Summary,
     /// One JSON object for each TCP packet and each connection
     Jsonl,
+    /// One JSON object for each connection that ended, as in the connection log
+    Connections,
 }
 
 /// Which lines of [`ReplayOutput::Jsonl`].

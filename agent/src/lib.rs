@@ -10,6 +10,7 @@ pub mod check;
 pub mod cli;
 pub mod config;
 pub mod connection;
+pub mod connection_log;
 pub mod flows;
 pub mod http;
 pub mod link;

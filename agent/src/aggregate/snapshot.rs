@@ -1,6 +1,6 @@
 //! All figures of one moment, as the metrics show them.
 
-use crate::process::Process;
+use crate::{connection_log::Lines, process::Process};
 use agent_ebpf::{counter::COUNTERS, health::Health};
 use std::{collections::HashMap, time::SystemTime};
 
@@ -30,6 +30,8 @@ pub struct Snapshot {
     pub exemplars: HashMap<SeriesKey, Exemplar>,
     /// The last time that the configuration was read.
     pub reload: Reload,
+    /// Lines of the connection log.
+    pub connection_log: Lines,
     /// The agent itself.
     pub process: Process,
 }

@@ -4,7 +4,7 @@ use super::{Clock, Connection};
 use crate::{
     aggregate::{Names, events, rows::Sight},
     api::ConnectionList,
-    config::{OTHER_SERVICE, Watch},
+    config::Watch,
     flows::fetch,
     replay::{
         file::{Capture, Packet},
@@ -62,9 +62,7 @@ pub fn of_capture(
     watch: &Watch,
     mut each: impl FnMut(&Packet<'_>),
 ) -> Result<Told> {
-    let services = watch.services.iter().map(|service| service.name.clone());
-    let services = std::iter::once(OTHER_SERVICE.to_owned()).chain(services).collect();
-    let names = Names { points: vec![point.to_owned()], services };
+    let names = Names::of_capture(point, watch);
     let mut capture = Capture::open(path)?;
     let mut judge = Judge::new(watch);
     let mut told = Told::default();

@@ -161,6 +161,7 @@ impl Monitor {
                 .collect(),
             ring,
             exemplars: records.events.exemplars().clone(),
+            connection_log: records.log.lines(),
             process: Process::read(),
             points: names.points,
             services: names.services,

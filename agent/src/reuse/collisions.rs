@@ -3,7 +3,10 @@
 
 use super::round;
 use crate::connection::Connection;
-use agent_ebpf::{anomaly::Cause, traffic::Served};
+use agent_ebpf::{
+    anomaly::{Cause, Holder, Outcome},
+    traffic::{Close, Served},
+};
 use serde::{Deserialize, Serialize};
 
 /// What came of a connection whose five-tuple was taken again.
@@ -32,12 +35,22 @@ impl<'a> Again<'a> {
     /// Of a connection, if it is one.
     pub fn of(connection: &'a Connection) -> Option<Self> {
         let reuse = connection.reuse.as_ref()?;
-        let by_reuse = |cause| matches!(cause, Cause::TimeWait | Cause::AfterReuse);
+        let by_reuse =
+            connection.reset.is_some_and(|r| matches!(r.cause, Cause::TimeWait | Cause::AfterReuse));
+        // A SYN on an open connection is noted on that one first, and on the new one when it is accepted.
+        let open = reuse.holder == Holder::Open.name();
+        if open && connection.close == Some(Close::Replaced) {
+            return None;
+        }
+        let was = |outcome: Outcome| reuse.outcome.as_deref() == Some(outcome.name());
+        let of_old = open && !was(Outcome::Accepted);
         let fate = match connection.result {
+            _ if of_old && (by_reuse || was(Outcome::Refused)) => Fate::Collided,
+            _ if of_old => Fate::Undecided,
             // Also after an RST: a client may end what was answered as it likes.
             Some(Served::Answered) => Fate::Harmless,
             Some(Served::Refused) => Fate::Collided,
-            _ if connection.reset.is_some_and(|reset| by_reuse(reset.cause)) => Fate::Collided,
+            _ if by_reuse => Fate::Collided,
             _ => Fate::Undecided,
         };
         Some(Self { connection, gap: reuse.gap_seconds, fate })
@@ -115,6 +128,7 @@ impl InForce {
 #[cfg(test)]
 mod tests {
     use super::{super::tests::*, *};
+    use crate::{api::Reuse, connection::Reset};
     use agent_ebpf::anomaly::Origin;
 
     #[test]
@@ -129,11 +143,20 @@ mod tests {
             (Cause::Abort, Served::Reset, Fate::Undecided),
         ] {
             connection.result = Some(result);
-            connection.reset = Some(crate::connection::Reset { cause, origin: Origin::Endpoint, from: None });
+            connection.reset = Some(Reset { cause, origin: Origin::Endpoint, from: None });
             assert_eq!(fate(&connection), Some(want), "{cause:?} {result:?}");
         }
         connection.result = None;
         assert_eq!(fate(&connection), Some(Fate::Undecided));
+        // Noted on the connection that was open: what became of that one says nothing of the SYN.
+        let mut old = reused(0.0, false);
+        old.reuse =
+            Some(Reuse { gap_seconds: None, holder: "open".to_owned(), outcome: Some("ignored".to_owned()) });
+        assert_eq!(fate(&old), Some(Fate::Undecided));
+        old.reset = Some(Reset { cause: Cause::TimeWait, origin: Origin::Endpoint, from: None });
+        assert_eq!(fate(&old), Some(Fate::Collided));
+        old.close = Some(Close::Replaced);
+        assert_eq!(fate(&old), None);
         connection.reuse = None;
         assert_eq!(fate(&connection), None);
     }

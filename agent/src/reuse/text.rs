@@ -72,7 +72,8 @@ fn at_point(at: &AtPoint) -> String {
     if at.collisions_without_gap > 0 {
         let _ = writeln!(
             text,
-            " {} came while the connection before was not known to be closed: no TIME-WAIT is to blame, and none helps.",
+            " {} came while the connection before was not known to be closed: no TIME-WAIT is to blame, and none \
+             helps.",
             counted(at.collisions_without_gap, "collision")
         );
     }
@@ -87,7 +88,8 @@ fn told_in_force(in_force: &InForce) -> String {
     let [seems, above] = [in_force.seems_seconds, in_force.above_seconds].map(seconds);
     let mut text = match (in_force.up_to_seconds, &in_force.overlap) {
         (None, _) => format!(
-            " TIME-WAIT in force at the far end: above {above}, the largest gap that collided; none above it was answered.\n"
+            " TIME-WAIT in force at the far end: above {above}, the largest gap that collided; none above it was \
+             answered.\n"
         ),
         (Some(up_to), None) => format!(
             " TIME-WAIT in force at the far end: about {seems} (the largest gap that collided is {above}, the smallest \
@@ -121,7 +123,8 @@ fn what_if(at: &AtPoint) -> String {
     let title = format!("\nOf {}, with another TIME-WAIT", counted(at.collisions, "collision"));
     let header = words(&["TIME-WAIT", "LEFT", "ANSWERED WITHIN"]);
     let mut text = table(&title, &header, at.what_if.iter().map(row).collect(), |_| true).unwrap_or_default();
-    text += " ANSWERED WITHIN: reuses that went well with a gap below it; a longer TIME-WAIT than now endangers them.\n";
+    text +=
+        " ANSWERED WITHIN: reuses that went well with a gap below it; a longer TIME-WAIT endangers them.\n";
     match &at.change {
         Some(change) => {
             let error = at.round_trips.map_or_else(
@@ -155,8 +158,8 @@ fn caution(trips: &RoundTrips, too_short: bool) -> String {
         String::new()
     };
     format!(
-        " TIME-WAIT keeps late segments out of the next connection (RFC 9293, 3.6.1; RFC 6191): not below {floor}, twice \
-         the largest round trip seen ({largest}).{but}\n"
+        " TIME-WAIT keeps late segments out of the next connection (RFC 9293, 3.6.1; RFC 6191): not below {floor}, \
+         twice the largest round trip seen ({largest}).{but}\n"
     )
 }
 

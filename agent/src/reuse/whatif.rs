@@ -17,8 +17,8 @@ pub struct Remaining {
     pub time_wait_seconds: f64,
     /// Of the collisions, those with a gap below it.
     pub collisions: u64,
-    /// Reuses that were answered with a gap below it. Of a TIME-WAIT longer than the one in force they would be at risk,
-    /// too.
+    /// Reuses that were answered with a gap below it. With a TIME-WAIT longer than the one in force they would be at
+    /// risk, too.
     pub answered_within: u64,
 }
 
