@@ -147,6 +147,22 @@ pub struct ExplainFilter {
     pub since_seconds: Option<u64>,
 }
 
+/// What to tell of five-tuples that come back; all where nothing is asked.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReuseFilter {
+    /// Name of the service.
+    pub svc: Option<String>,
+    /// Only of connections whose last packet came in the last so many seconds.
+    pub since_seconds: Option<u64>,
+    /// The point in front of the balancer.
+    pub clients: Option<String>,
+    /// The point behind it.
+    pub proxies: Option<String>,
+    /// The TIME-WAIT of the last stage that is predicted, in seconds.
+    pub time_wait_seconds: Option<f64>,
+}
+
 /// Connections at all points, open and ended, in no order.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct ConnectionList {

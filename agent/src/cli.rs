@@ -31,6 +31,8 @@ pub enum Command {
     Locate(LocateArgs),
     /// Tell what sets failed connections apart from good ones
     Explain(ExplainArgs),
+    /// Tell which connections failed because their five-tuple came back, and what would change that
+    Reuse(ReuseArgs),
 }
 
 /// Which configuration, and which interfaces.
@@ -200,6 +202,38 @@ impl FromStr for PointArg {
     }
 }
 
+/// Flags of `fivetuple reuse`.
+#[derive(Debug, Args)]
+pub struct ReuseArgs {
+    /// Captures, each a point named like the file; without any, a running agent is asked
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Where the agent serves [default: http://127.0.0.1:10435]
+    #[arg(long, value_name = "URL", conflicts_with = "files")]
+    pub url: Option<String>,
+    /// Configuration file (YAML), for the services and limits of captures
+    #[arg(long = "config.file", value_name = "PATH", requires = "files")]
+    pub config_file: Option<PathBuf>,
+    /// Only connections of this service
+    #[arg(long, value_name = "NAME")]
+    pub svc: Option<String>,
+    /// Only connections of the last so long (of a capture: before its end): 90s, 2h
+    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
+    pub since: Option<Duration>,
+    /// Point in front of the balancer, to predict what keeping the clients' source ports would do
+    #[arg(long, value_name = "POINT", requires = "proxies")]
+    pub clients: Option<String>,
+    /// Point behind the balancer, in front of the proxies
+    #[arg(long, value_name = "POINT", requires = "clients")]
+    pub proxies: Option<String>,
+    /// TIME-WAIT of the last stage that is predicted, instead of the one suggested
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, requires = "clients")]
+    pub time_wait: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    pub output: Output,
+}
+
 /// Form of what a replay finds, on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReplayOutput {
@@ -207,6 +241,8 @@ pub enum ReplayOutput {
     Summary,
     /// One JSON object for each TCP packet and each connection
     Jsonl,
+    /// One JSON object for each connection that ended, as in the connection log
+    Connections,
 }
 
 /// Which lines of [`ReplayOutput::Jsonl`].

@@ -3,7 +3,7 @@
 use agent::{
     check,
     cli::{Cli, Command},
-    explain, flows, locate, replay, run, why,
+    explain, flows, locate, replay, reuse, run, why,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
         Command::Replay(args) => replay::main(&args),
         Command::Locate(args) => locate::main(&args).map(|()| true),
         Command::Explain(args) => explain::main(&args),
+        Command::Reuse(args) => reuse::command::main(&args),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,

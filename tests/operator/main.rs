@@ -3,6 +3,7 @@
 //! test played by hand, or from the box that injected them; never from the agent's own code.
 
 mod bad_input;
+mod connection_log;
 mod foreign;
 mod full;
 mod hand;

@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use harness::agent::Agent;
+use harness::agent::{Agent, run_to_end};
 use harness::impair::flags::{ACK, PSH, RST, SYN};
 use harness::tcp::{self, Dial, Serve, Server};
 use harness::topology::{CLIENT, SERVER, Version};
 use harness::{Gateway, eventually};
+use serde_json::Value;
 
 use crate::hand::{By, Hand, Passed, quiet};
 use crate::watch::{
@@ -105,6 +106,7 @@ fn each_reuse_by_hand_is_counted_once_and_its_gap_measured() {
     let agent = watch_by_both_hooks(&world, &services);
     matrix(&world, &agent, Version::V4, ("matrix", 1_000));
     matrix(&world, &agent, Version::V6, ("matrix6", 1_001));
+    refused_ones_collided(&world, &agent);
     gaps(&world, &agent);
     repeats_are_no_reuse(&world, &agent);
     // The window is the operator's: what comes after it is no reuse.
@@ -141,6 +143,33 @@ fn matrix(world: &Gateway, agent: &Agent, version: Version, (svc, service): (&st
     let expected: Vec<_> = labels.iter().map(|labels| (labels.as_slice(), 1)).collect();
     exactly(agent, REUSES, &[("svc", svc)], &expected);
     measured.check(agent, &[("svc", svc)]);
+}
+
+/// `fivetuple reuse` has of the matrix those that were refused as collisions, at each point, and says what it cannot.
+#[track_caller]
+fn refused_ones_collided(world: &Gateway, agent: &Agent) {
+    let url = format!("--url=http://{}", agent.web());
+    let ask = |arguments: &[&str]| run_to_end(&world.gateway, &[&["reuse", &url], arguments].concat());
+    let output = ask(&["--svc=matrix", "--since=1h", "--output=json"]);
+    let report: Value = serde_json::from_slice(&output.stdout).expect("the report is JSON");
+    let points = report["points"].as_array().expect("a list of points");
+    assert_eq!(points.len(), POINTS.len(), "{report}");
+    for at in points {
+        let count = |key: &str| at[key].as_u64().expect("a count");
+        assert_eq!((count("reuses"), count("collisions")), (20, 5), "{at}");
+        assert_eq!(count("collisions_without_gap"), 1, "one was open: {at}");
+    }
+    let text = ask(&[]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains("10 collided") && text.contains("10.77.1.0/24"), "{text}");
+    for (arguments, word) in [
+        (&["--svc=matirx"][..], "did you mean matrix"),
+        (&["--clients=outsid", "--proxies=inside"], "did you mean outside"),
+    ] {
+        let output = ask(arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(1) && said.contains(word), "{arguments:?}: {said}");
+    }
 }
 
 /// From at once to a few seconds, each within what the clock allows; three connections on one five-tuple among them.

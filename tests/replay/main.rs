@@ -1,5 +1,5 @@
-//! `fivetuple replay` and `fivetuple explain` on captures written from scripts: what is said of each packet and connection,
-//! and of what sets them apart, in what form, and with which exit code. No root is needed.
+//! `fivetuple replay`, and what else reads captures, on ones written from scripts: what is said of each packet and
+//! connection, in what form, and with which exit code. No root is needed.
 //!
 //! What is expected stands beside what is sent, and follows from it: the scripts know what was lost, overtaken, copied
 //! or sent again.
@@ -10,3 +10,4 @@ mod outcome;
 mod phenomena;
 mod replay;
 mod report;
+mod reuse;

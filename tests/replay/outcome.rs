@@ -33,6 +33,35 @@ fn each_capture_is_a_point_with_frames_of_its_own() {
     assert!(flows.iter().all(|f| f["reused"] == false), "the same connection at another point is no reuse");
 }
 
+/// One that its client closed, and one that is open to the end.
+#[test]
+fn connections_that_ended_have_the_lines_of_the_connection_log() {
+    let captures = Captures::new();
+    let ended = format!("{EXCHANGE} +1ms C F.\n +1ms S F.\n +1ms C .\n");
+    let outside = captures.write("outside.pcap", Script::default(), &ended);
+    let open = captures.write("open.pcap", Script::default(), EXCHANGE);
+    let output = replay(&[&outside, &open], &["--output", "connections"]);
+    let (text, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && said.contains("1 connection has not ended, and no line"), "{said}");
+    let lines: Vec<serde_json::Value> =
+        text.lines().map(|line| serde_json::from_str(line).expect("each line is one JSON object")).collect();
+    let [line] = &lines[..] else { panic!("{text}") };
+    for (key, value) in [
+        ("time", "2023-11-14T22:13:20.007000Z".into()),
+        ("point", "outside".into()),
+        ("client_port", 40_000.into()),
+        ("result", "answered".into()),
+        ("close", "fin_client".into()),
+        ("request_bytes", serde_json::Value::from(100)),
+        ("server_bytes", 500.into()),
+        ("handshake_seconds", 0.002.into()),
+        ("first_byte_seconds", 0.001.into()),
+        ("duration_seconds", 0.007.into()),
+    ] {
+        assert_eq!(line[key], value, "{key} of {line}");
+    }
+}
+
 #[test]
 fn one_kind_of_lines_can_be_had_alone() {
     let captures = Captures::new();

@@ -236,6 +236,11 @@ impl Exposition {
             let times = snapshot.programs.iter().map(|p| (vec![("program", p.program)], seconds(p.nanos)));
             counters(encoder, "fivetuple_program_run_seconds", "Processor time of a kernel program.", times)?;
         }
+        let log = snapshot.connection_log;
+        let lines = [("written", log.written), ("sampled_out", log.sampled_out), ("failed", log.failed)];
+        let help = "Lines of the connection log, by what became of them; all 0 while it is off.";
+        let lines = lines.map(|(result, n)| (vec![("result", result)], n));
+        counters(encoder, "fivetuple_connection_log_lines", help, lines)?;
         let reload = snapshot.reload;
         gauges(
             encoder,

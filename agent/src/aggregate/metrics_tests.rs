@@ -90,6 +90,7 @@ fn each_figure_stands_at_its_own() {
     s.totals[at].0[Histogram::HandshakeRtt.sum()] = 6_000_000;
     s.health[1][1][Health::NotTcp as usize] = 5;
     s.open[at] = OpenFlows { open: 9, stalled: 1 };
+    s.connection_log.sampled_out = 6;
     s.ring = Ring { submitted: 10, received: 8, lost: 2, malformed: 0 };
     let text = text(s);
     has(
@@ -108,6 +109,8 @@ fn each_figure_stands_at_its_own() {
     has(&text, "fivetuple_tcp_open_connections{point=\"dmz\",svc=\"card\"} 9");
     has(&text, "fivetuple_tcp_stalled_requests{point=\"dmz\",svc=\"card\"} 1");
     has(&text, "fivetuple_ring_lost_total 2");
+    has(&text, "fivetuple_connection_log_lines_total{result=\"sampled_out\"} 6");
+    has(&text, "fivetuple_connection_log_lines_total{result=\"failed\"} 0");
     has(&text, "fivetuple_table_entries{table=\"flows4\"} 3");
     has(&text, "fivetuple_attached{point=\"outside\",hook=\"ingress\",mode=\"xdp\"} 1");
     has(&text, "fivetuple_attached{point=\"outside\",hook=\"ingress\",mode=\"tcx\"} 0");

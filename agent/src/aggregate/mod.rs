@@ -11,6 +11,8 @@ pub mod rows;
 mod series;
 pub mod snapshot;
 
+use crate::config::{OTHER_SERVICE, Watch};
+
 /// Names of what the kernel knows by numbers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
@@ -21,6 +23,13 @@ pub struct Names {
 }
 
 impl Names {
+    /// Of a capture: its one point, and the services of a configuration.
+    pub fn of_capture(point: &str, watch: &Watch) -> Self {
+        let services = watch.services.iter().map(|service| service.name.clone());
+        let services = std::iter::once(OTHER_SERVICE.to_owned()).chain(services).collect();
+        Self { points: vec![point.to_owned()], services }
+    }
+
     /// The point of a number.
     pub fn point(&self, number: u8) -> String {
         self.points.get(usize::from(number)).cloned().unwrap_or_default()

@@ -1,7 +1,7 @@
 //! All figures of one moment, as the metrics show them.
 
 use super::inside::{Figures, Pair};
-use crate::{connection::second_leg::LegState, process::Process};
+use crate::{connection::second_leg::LegState, connection_log::Lines, process::Process};
 use agent_ebpf::{counter::COUNTERS, health::Health};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -40,6 +40,8 @@ pub struct Snapshot {
     pub inside_left_out: u64,
     /// The last time that the configuration was read.
     pub reload: Reload,
+    /// Lines of the connection log.
+    pub connection_log: Lines,
     /// The agent itself.
     pub process: Process,
 }

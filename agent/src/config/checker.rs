@@ -2,9 +2,10 @@
 
 use super::{
     Limits, NO_POINT, OTHER_SERVICE, Service, Tables,
-    file::{FileInterface, Problem, RawInterface, RawLimits, RawService, RawTables},
+    file::{FileInterface, Problem, RawConnectionLog, RawInterface, RawLimits, RawService, RawTables},
     value,
 };
+use crate::connection_log::{self, sample::Rate};
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 use std::{collections::HashSet, ops::RangeInclusive};
@@ -170,6 +171,19 @@ impl Checker {
         }
         tables
     }
+
+    pub(super) fn connection_log(&mut self, raw: &RawConnectionLog) -> connection_log::Settings {
+        if raw.path.value.is_empty() {
+            let text = "is empty; write the path of a file, or - for standard output";
+            self.refuse("connection_log.path", &raw.path, text);
+        }
+        let sample_good = raw.sample_good.as_ref();
+        let sample_good = sample_good.and_then(|at| self.read("connection_log.sample_good", at, rate));
+        connection_log::Settings {
+            path: raw.path.value.clone().into(),
+            sample_good: sample_good.unwrap_or(Rate::EVERY),
+        }
+    }
 }
 
 /// Entries of a table; the top keeps one table below about 4 GiB of kernel memory.
@@ -178,6 +192,15 @@ fn entries(text: &str) -> Result<u32, String> {
         Ok(n @ 256..=16_777_216) => Ok(n),
         _ => Err(format!("{text:?} is not a table size; write a number of entries from 256 to 16777216")),
     }
+}
+
+/// A share of connections.
+fn rate(text: &str) -> Result<Rate, String> {
+    text.trim()
+        .parse()
+        .ok()
+        .and_then(Rate::new)
+        .ok_or_else(|| format!("{text:?} is not a share; write a number from 0 (none) to 1 (all), like 0.01"))
 }
 
 /// Size of the ring; the kernel takes only powers of two of whole pages.

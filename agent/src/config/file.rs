@@ -1,6 +1,7 @@
 //! The configuration file as it is written: its keys, their lines, and what is wrong with them.
 
 use super::{Ingress, Limits, Service, Tables, checker::Checker, nearest::nearest};
+use crate::connection_log;
 use serde::Deserialize;
 use serde_saphyr::{Error as YamlError, Spanned};
 use std::fmt;
@@ -39,6 +40,8 @@ pub struct FileSettings {
     pub limits: Limits,
     /// Limits in space.
     pub tables: Tables,
+    /// The connection log; off where the file says nothing of it.
+    pub connection_log: Option<connection_log::Settings>,
 }
 
 /// One entry of `interfaces`.
@@ -59,6 +62,7 @@ pub(super) struct RawFile {
     pub(super) services: Vec<RawService>,
     pub(super) limits: RawLimits,
     pub(super) tables: RawTables,
+    pub(super) connection_log: Option<RawConnectionLog>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,6 +101,13 @@ pub(super) struct RawTables {
     pub(super) ring_bytes: Option<Spanned<String>>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConnectionLog {
+    pub(super) path: Spanned<String>,
+    pub(super) sample_good: Option<Spanned<String>>,
+}
+
 /// Read a whole file; every problem of it, not only the first, where its shape allows.
 pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
     let options = serde_saphyr::options! { with_snippet: false };
@@ -107,8 +118,9 @@ pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
     let services = checker.services(&raw.services);
     let limits = checker.limits(&raw.limits);
     let tables = checker.tables(&raw.tables);
+    let connection_log = raw.connection_log.as_ref().map(|log| checker.connection_log(log));
     if checker.problems.is_empty() {
-        Ok(FileSettings { interfaces, services, limits, tables })
+        Ok(FileSettings { interfaces, services, limits, tables, connection_log })
     } else {
         checker.problems.sort_by_key(|p| p.line);
         Err(checker.problems)

@@ -1,6 +1,7 @@
 //! Tests of the configuration file: what is read, and how each fault is told.
 
 use super::*;
+use crate::connection_log::sample::Rate;
 use std::time::Duration;
 
 const EXAMPLE: &str = include_str!("../../fivetuple.example.yaml");
@@ -29,14 +30,20 @@ fn the_example_loads() {
     assert_eq!(example.services.len(), 2);
     assert_eq!(example.limits, Limits::default(), "the example shows the defaults");
     assert_eq!(example.tables, Tables::default(), "the example shows the defaults");
+    assert_eq!(example.connection_log, None, "off by default");
 }
 
 /// The keys come from serde's own list of them, so that no key can be forgotten.
 #[test]
 fn the_example_mentions_every_key() {
-    for section in
-        ["{zz: 1}", "interfaces: [{zz: 1}]", "services: [{zz: 1}]", "limits: {zz: 1}", "tables: {zz: 1}"]
-    {
+    for section in [
+        "{zz: 1}",
+        "interfaces: [{zz: 1}]",
+        "services: [{zz: 1}]",
+        "limits: {zz: 1}",
+        "tables: {zz: 1}",
+        "connection_log: {zz: 1}",
+    ] {
         let text = problem(section);
         let keys = text.split("keys here: ").nth(1).unwrap().trim_end_matches(')');
         for key in keys.split(", ") {
@@ -84,6 +91,32 @@ fn values_are_read() {
     assert_eq!(file.limits.time_wait, Duration::from_millis(100));
     assert_eq!(file.tables.flows, 1_000_000);
     assert_eq!(file.tables.ring_bytes, 65_536);
+}
+
+#[test]
+fn a_connection_log_is_off_unless_asked_for() {
+    let log = |text: &str| parse(text).unwrap().connection_log.unwrap();
+    let whole = log("connection_log: {path: /var/log/connections.jsonl}");
+    assert_eq!((whole.path.to_str(), whole.sample_good), (Some("/var/log/connections.jsonl"), Rate::EVERY));
+    let sampled = log("connection_log: {path: '-', sample_good: 0.01}");
+    assert_eq!(sampled.sample_good, Rate::new(0.01).unwrap());
+    for (text, start) in [
+        ("connection_log: {path: ''}", "line 1: connection_log.path: is empty"),
+        (
+            "connection_log: {path: a, sample_good: 2}",
+            "line 1: connection_log.sample_good: \"2\" is not a share",
+        ),
+        ("connection_log: {path: a, sample_good: all}", "line 1: connection_log.sample_good: \"all\" is not"),
+        ("connection_log: {sample_good: 1}", "line 1: path: this key is missing"),
+        (
+            "connection_log: {path: a, sampel_good: 1}",
+            "line 1: sampel_good: unknown key; did you mean sample_good?",
+        ),
+    ] {
+        let found = problem(text);
+        assert!(found.starts_with(start), "{found}");
+    }
+    assert_eq!(parse("").unwrap().connection_log, None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{cli, http::listen::ListenAddress, link, why};
+use crate::{cli, connection_log, http::listen::ListenAddress, link, why};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -41,6 +41,8 @@ pub struct Watch {
     pub limits: Limits,
     /// Limits in space.
     pub tables: Tables,
+    /// The connection log, where one is wanted.
+    pub connection_log: Option<connection_log::Settings>,
 }
 
 /// One interface to watch.
@@ -192,7 +194,7 @@ impl Source {
 
     /// Read the file, if there is one, and put the flags over it.
     pub fn load(&self) -> Result<Watch, ConfigError> {
-        let FileSettings { interfaces, services, limits, tables } = self.settings()?;
+        let FileSettings { interfaces, services, limits, tables, connection_log } = self.settings()?;
         let interfaces = if !self.interfaces.is_empty() {
             chosen(&self.interfaces, &interfaces)?
         } else if !interfaces.is_empty() {
@@ -208,7 +210,7 @@ impl Source {
         if interfaces.is_empty() {
             return Err(ConfigError::NoInterface);
         }
-        Ok(Watch { interfaces, services, limits, tables })
+        Ok(Watch { interfaces, services, limits, tables, connection_log })
     }
 
     /// What the file says alone; its defaults, if there is none.

@@ -4,7 +4,7 @@ use super::{Clock, Connection};
 use crate::{
     aggregate::{Names, events, rows::Sight},
     api::ConnectionList,
-    config::{OTHER_SERVICE, Watch},
+    config::Watch,
     flows::fetch,
     replay::{
         file::{Capture, Packet},
@@ -68,9 +68,7 @@ pub fn of_capture(
     watch: &Watch,
     mut each: impl FnMut(&Packet<'_>),
 ) -> Result<Told> {
-    let services = watch.services.iter().map(|service| service.name.clone());
-    let services = std::iter::once(OTHER_SERVICE.to_owned()).chain(services).collect();
-    let names = Names { points: vec![point.to_owned()], services };
+    let names = Names::of_capture(point, watch);
     let mut capture = Capture::open(path)?;
     // The end of a connection, and later the state in which it was let go, which knows more.
     let lives: RefCell<HashMap<(FlowKey, Nanos), Sight>> = RefCell::default();

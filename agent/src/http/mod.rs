@@ -6,9 +6,11 @@ pub mod negotiate;
 use crate::{
     api::{
         Check, ConnectionFilter, ConnectionList, EventFilter, EventList, ExplainFilter, FlowFilter, FlowList,
-        Readiness, Refusal,
+        Readiness, Refusal, ReuseFilter,
     },
-    explain, why,
+    explain,
+    reuse::Report,
+    why,
 };
 use axum::{
     Json, Router,
@@ -46,6 +48,8 @@ pub trait Backend: Send + Sync + 'static {
     fn events(&self, filter: &EventFilter) -> Result<EventList, Refusal>;
     /// The connections that a filter lets through, open and ended.
     fn connections(&self, filter: &ConnectionFilter) -> Result<ConnectionList, Refusal>;
+    /// What is to tell of five-tuples that come back.
+    fn reuse(&self, filter: &ReuseFilter) -> Result<Report, Refusal>;
     /// Read the configuration again; what was wrong with it otherwise.
     fn reload(&self) -> Result<(), String>;
 }
@@ -132,6 +136,7 @@ fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
         .route("/api/v1/events", get(events))
         .route("/api/v1/connections", get(connections))
         .route("/api/v1/explain", get(explanation))
+        .route("/api/v1/reuse", get(reuse))
         .with_state(shared)
 }
 
@@ -204,6 +209,13 @@ async fn explanation(
     filter: Result<Query<ExplainFilter>, QueryRejection>,
 ) -> Response {
     listed(shared, filter, explain::of_backend).await
+}
+
+async fn reuse(
+    State(shared): State<Arc<Shared>>,
+    filter: Result<Query<ReuseFilter>, QueryRejection>,
+) -> Response {
+    listed(shared, filter, |backend, filter| backend.reuse(filter)).await
 }
 
 /// A list as JSON, or what was wrong with the filter.

@@ -8,10 +8,14 @@ use crate::{
         rows::Sight,
         snapshot::{Snapshot, Table},
     },
-    api::{Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Refusal},
+    api::{
+        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Refusal,
+        ReuseFilter,
+    },
     connection::{Clock, Connection, second_leg},
     http::Backend,
     process::Process,
+    reuse::{self, Report},
     source::maps::add,
     sys,
 };
@@ -125,6 +129,14 @@ impl Backend for Monitor {
         Ok(ConnectionList { forgotten, connections })
     }
 
+    fn reuse(&self, asked: &ReuseFilter) -> Result<Report, Refusal> {
+        let (svc, since_seconds) = (asked.svc.clone(), asked.since_seconds);
+        let of = ConnectionFilter { svc, since_seconds, ..ConnectionFilter::default() };
+        let list = self.connections(&of)?;
+        let points = self.in_force().names.points.clone();
+        reuse::report(&list.connections, &points, asked, list.forgotten).map_err(Refusal::Filter)
+    }
+
     fn reload(&self) -> Result<(), String> {
         Monitor::reload(self)
     }
@@ -167,6 +179,7 @@ impl Monitor {
             legs: records.legs.counts().clone(),
             inside: records.inside.figures().clone(),
             inside_left_out: records.inside.left_out(),
+            connection_log: records.log.lines(),
             process: Process::read(),
             points: names.points,
             services: names.services,

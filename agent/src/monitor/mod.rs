@@ -8,12 +8,15 @@ mod reload;
 
 use crate::{
     aggregate::{
+        Names,
         events::{self, Events},
         inside::Inside,
         rows::nanos,
         snapshot::{Ring as RingFigures, Totals},
     },
     config::{Interface, Source, Watch},
+    connection::{Clock, Connection},
+    connection_log::{Log, Opened},
     link::{self, Link},
     preflight::{self, Hook, Kernel, State, plan},
     probe::{self, Probe},
@@ -28,6 +31,7 @@ use agent_ebpf::{
     health::Health,
     layout::{HealthCounts, MAX_POINTS, maps},
     record::Record,
+    time::Nanos,
 };
 use anyhow::{Result, bail};
 use legs::Legs;
@@ -95,6 +99,7 @@ struct Records {
     own: Vec<Totals>,
     /// The last sweep.
     swept: Sweep,
+    log: Log,
 }
 
 impl Monitor {
@@ -106,6 +111,8 @@ impl Monitor {
         if watch.interfaces.len() >= usize::from(MAX_POINTS) {
             bail!("{} interfaces are too many; watch at most {}", watch.interfaces.len(), MAX_POINTS - 1);
         }
+        let mut log = Log::default();
+        log.turn(Opened::of(watch.connection_log.as_ref())?)?;
         let room = room(watch.services.len());
         let wants_xdp = |entry: &Interface| {
             let link = links.iter().find(|l| l.name == entry.name);
@@ -131,6 +138,7 @@ impl Monitor {
                 legs: Legs::default(),
                 own,
                 swept: Sweep::default(),
+                log,
             }),
             in_force: RwLock::new(in_force),
             interfaces,
@@ -178,6 +186,8 @@ impl Monitor {
         for point in 0..self.interfaces.len() {
             hooks.probe.detach(point);
         }
+        self.drain(u64::MAX);
+        self.records().log.finish();
         info!("every program is detached");
     }
 
@@ -185,8 +195,10 @@ impl Monitor {
     /// those made no sense.
     fn drain(&self, enough: u64) -> (u64, u64) {
         let (now, clock) = (SystemTime::now(), sys::monotonic());
-        let Records { ring, events, .. } = &mut *self.records();
-        ring.drain(enough, |record| events.push(record, now, clock));
+        let in_force = self.in_force();
+        let Records { ring, events, log, .. } = &mut *self.records();
+        ring.drain(enough, |record| keep(record, (now, clock), &in_force.names, events, log));
+        log.flush();
         (ring.received, ring.malformed)
     }
 
@@ -208,21 +220,22 @@ impl Monitor {
 
     /// Sweeps the tables; `pause` is the time from sweep to sweep.
     fn sweep(&self, pause: Duration) -> std::io::Result<()> {
-        let limits = self.in_force().watch.limits.clone();
-        let room = self.in_force().room as usize;
-        let records = &mut *self.records();
+        let in_force = self.in_force();
+        let (limits, room) = (&in_force.watch.limits, in_force.room as usize);
+        let Records { own, swept, events, inside, log, .. } = &mut *self.records();
         let (now, clock) = (SystemTime::now(), sys::monotonic());
-        records.swept = sweep::sweep(&self.maps, &mut records.own, room, &limits, clock)?;
-        for end in records.swept.ended.drain(..) {
-            records.inside.take(&events::sight(&end), clock);
-            records.events.push(&Record::End(end), now, clock);
+        *swept = sweep::sweep(&self.maps, own, room, limits, clock)?;
+        for end in swept.ended.drain(..) {
+            inside.take(&events::sight(&end), clock);
+            keep(&Record::End(end), (now, clock), &in_force.names, events, log);
         }
-        for last in records.swept.settled.drain(..) {
-            records.inside.take(&last, clock);
-            records.events.settle(&last);
+        for last in swept.settled.drain(..) {
+            inside.take(&last, clock);
+            events.settle(&last);
         }
         // The last point tells a sweep after the first at the latest, and one to spare.
-        records.inside.settle(clock, nanos(sweep::LINGER + 2 * pause));
+        inside.settle(clock, nanos(sweep::LINGER + 2 * pause));
+        log.flush();
         Ok(())
     }
 
@@ -282,6 +295,22 @@ impl Monitor {
 
     fn in_force_mut(&self) -> RwLockWriteGuard<'_, InForce> {
         self.in_force.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Keeps a record that was read at this moment, by the wall's and the kernel's clock; of an end, the log has a line.
+fn keep(
+    record: &Record,
+    (now, clock): (SystemTime, Nanos),
+    names: &Names,
+    events: &mut Events,
+    log: &mut Log,
+) {
+    events.push(record, now, clock);
+    if let Record::End(end) = record
+        && log.is_on()
+    {
+        log.add(&Connection::of(&events::sight(end), names, Clock::new(now, clock)));
     }
 }
 

@@ -4,6 +4,7 @@ use super::Monitor;
 use crate::{
     aggregate::{Names, snapshot::Reload},
     config::{OTHER_SERVICE, Service, Watch},
+    connection_log::Opened,
     source::maps::Maps,
     why,
 };
@@ -56,6 +57,7 @@ impl InForce {
         self.names = names;
         self.watch.services = watch.services.clone();
         self.watch.limits = watch.limits.clone();
+        self.watch.connection_log = watch.connection_log.clone();
         self.reload = Reload { successful: true, success_at: SystemTime::now() };
         Ok(())
     }
@@ -84,9 +86,12 @@ impl Monitor {
     /// Read the configuration again. What is wrong with it is in the log and in the answer, and the old one stays.
     pub fn reload(&self) -> Result<(), String> {
         let done = self.source.load().map_err(anyhow::Error::from).and_then(|watch| {
+            // First: what cannot be opened leaves all as it was.
+            let log = Opened::of(watch.connection_log.as_ref())?;
             let mut in_force = self.in_force_mut();
             let fixed = fixed_parts(&in_force.watch, &watch);
             in_force.apply(&watch, &self.maps)?;
+            self.records().log.turn(log)?;
             Ok(fixed)
         });
         match done {
@@ -101,10 +106,21 @@ impl Monitor {
             }
             Err(e) => {
                 self.in_force_mut().reload.successful = false;
+                self.reopen_log();
                 let text = why::text(&e);
                 error!(error = text, "the configuration is wrong; the old one stays in force");
                 Err(text)
             }
+        }
+    }
+
+    /// Opens the connection log of the configuration in force anew: who rotates files sends SIGHUP for that, and a
+    /// configuration that is wrong must not keep the old file open.
+    fn reopen_log(&self) {
+        let settings = self.in_force().watch.connection_log.clone();
+        let opened = Opened::of(settings.as_ref());
+        if let Err(e) = opened.and_then(|opened| self.records().log.turn(opened)) {
+            error!(error = why::text(&e), "the connection log goes on in the file that is open");
         }
     }
 }

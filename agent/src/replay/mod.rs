@@ -1,7 +1,8 @@
 //! `fivetuple replay`: the same analysis over captures, with the kernel programs' own code.
 //!
 //! [`file`] reads captures, packet by packet; [`judge`] takes each packet the kernel's way. What comes of it is shown
-//! as a report ([`summary`]) or as JSON lines ([`lines`], which keep the books of connections in a [`ledger`]).
+//! as a report ([`summary`]), as JSON lines ([`lines`], which keep the books of connections in a [`ledger`]), or as the
+//! lines of the connection log.
 
 pub mod file;
 pub mod judge;
@@ -12,12 +13,16 @@ mod progress;
 pub mod summary;
 
 use crate::{
+    aggregate::{Names, events},
     cli::{Cli, ReplayArgs, ReplayOutput},
     config::{Source, Watch, file::FileSettings},
+    connection::{Clock, Connection},
+    connection_log::line::Line,
 };
+use agent_ebpf::record::Record;
 use anyhow::Result;
 use clap::{CommandFactory as _, error::ErrorKind};
-use file::{Capture, Problem};
+use file::{Capture, Packet, Problem};
 use judge::Judge;
 use lines::Lines;
 use progress::Progress;
@@ -58,7 +63,7 @@ fn run(args: &ReplayArgs, watch: &Watch, mut out: impl Write) -> Result<bool> {
         ReplayOutput::Summary => {
             let mut summary = Summary::new(watch);
             for (path, point) in args.files.iter().zip(&points) {
-                replay.summarise(path, point, &mut summary);
+                replay.summarise(path, point, &mut summary)?;
             }
             out.write_all(summary.text().as_bytes())?;
         }
@@ -66,6 +71,11 @@ fn run(args: &ReplayArgs, watch: &Watch, mut out: impl Write) -> Result<bool> {
             let mut lines = Lines::new(&mut out, watch, args.lines);
             for (path, point) in args.files.iter().zip(&points) {
                 replay.write_lines(path, point, &mut lines)?;
+            }
+        }
+        ReplayOutput::Connections => {
+            for (path, point) in args.files.iter().zip(&points) {
+                replay.write_connections(path, point, &mut out)?;
             }
         }
     }
@@ -80,57 +90,88 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    fn summarise(&mut self, path: &Path, point: &str, summary: &mut Summary<'_>) {
+    fn summarise(&mut self, path: &Path, point: &str, summary: &mut Summary<'_>) -> io::Result<()> {
         let point = summary.point(point, path);
-        let Some(mut capture) = self.open(path, |text| point.problem(text)) else { return };
+        let Some(capture) = self.open(path, |text| point.problem(text)) else { return Ok(()) };
         let mut judge = Judge::new(self.watch);
-        let mut progress = Progress::new(path, capture.size());
-        let mut problems = Problems { path, count: 0, told: 0 };
-        while let Some(next) = capture.next() {
-            match next {
-                Ok(packet) => {
-                    judge.pass(&packet);
-                    judge.records(|record| point.record(&record));
-                }
-                Err(problem) => {
-                    progress.clear();
-                    problems.tell(&problem).into_iter().for_each(|text| point.problem(text));
-                }
-            }
-            progress.packet(|| capture.position());
-        }
-        progress.clear();
-        problems.tell_rest().into_iter().for_each(|text| point.problem(text));
-        self.whole &= problems.count == 0;
+        let problems = self.each_packet(path, capture, |packet| {
+            judge.pass(packet);
+            judge.records(|record| point.record(&record));
+            Ok(())
+        })?;
+        problems.into_iter().for_each(|text| point.problem(text));
         point.finish(&mut judge);
+        Ok(())
     }
 
     fn write_lines(&mut self, path: &Path, point: &str, lines: &mut Lines<'_, impl Write>) -> io::Result<()> {
-        let Some(mut capture) = self.open(path, drop) else { return Ok(()) };
+        let Some(capture) = self.open(path, drop) else { return Ok(()) };
         let mut judge = Judge::new(self.watch);
+        let mut lines = lines.capture(point);
+        self.each_packet(path, capture, |packet| {
+            if let Some(judged) = judge.take(packet) {
+                lines.packet(packet, &judged)?;
+            }
+            // The lines say it all.
+            judge.records(drop);
+            Ok(())
+        })?;
+        lines.finish()
+    }
+
+    /// Writes a line for each connection that ended, as the connection log has it.
+    fn write_connections(&mut self, path: &Path, point: &str, mut out: impl Write) -> io::Result<()> {
+        let Some(capture) = self.open(path, drop) else { return Ok(()) };
+        let mut judge = Judge::new(self.watch);
+        let names = Names::of_capture(point, self.watch);
+        let mut lines = Vec::new();
+        let write = |record: &Record, lines: &mut Vec<u8>| {
+            if let Record::End(end) = record {
+                let connection = Connection::of(&events::sight(end), &names, Clock::of_capture());
+                Line::of(&connection).write(lines);
+            }
+        };
+        self.each_packet(path, capture, |packet| {
+            judge.pass(packet);
+            judge.records(|record| write(&record, &mut lines));
+            out.write_all(&lines)?;
+            lines.clear();
+            Ok(())
+        })?;
+        judge.all_records(|record| write(&record, &mut lines));
+        let mut open = 0;
+        judge.host().each_open(|_, _, _| open += 1);
+        if open > 0 {
+            let have = if open == 1 { "connection has" } else { "connections have" };
+            eprintln!("fivetuple: {}: {open} {have} not ended, and no line", path.display());
+        }
+        out.write_all(&lines)
+    }
+
+    /// Shows each packet of a capture; what could not be read of it, as far as that is told.
+    fn each_packet(
+        &mut self,
+        path: &Path,
+        mut capture: Capture,
+        mut show: impl FnMut(&Packet<'_>) -> io::Result<()>,
+    ) -> io::Result<Vec<String>> {
         let mut progress = Progress::new(path, capture.size());
         let mut problems = Problems { path, count: 0, told: 0 };
-        let mut lines = lines.capture(point);
+        let mut told = Vec::new();
         while let Some(next) = capture.next() {
             match next {
-                Ok(packet) => {
-                    if let Some(judged) = judge.take(&packet) {
-                        lines.packet(&packet, &judged)?;
-                    }
-                    // The lines say it all.
-                    judge.records(drop);
-                }
+                Ok(packet) => show(&packet)?,
                 Err(problem) => {
                     progress.clear();
-                    problems.tell(&problem);
+                    told.extend(problems.tell(&problem));
                 }
             }
             progress.packet(|| capture.position());
         }
         progress.clear();
-        problems.tell_rest();
+        told.extend(problems.tell_rest());
         self.whole &= problems.count == 0;
-        lines.finish()
+        Ok(told)
     }
 
     fn open(&mut self, path: &Path, refused: impl FnOnce(String)) -> Option<Capture> {
