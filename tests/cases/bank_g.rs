@@ -1,12 +1,13 @@
 //! Bank G: a payment is reset when its proxy holds its five-tuple in TIME-WAIT, and three changes end that.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::time::Duration;
 
+use harness::agent::Launch;
 use harness::cases::BankG;
-use harness::cases::bank_g::{BALANCER, BANK, Options, PROXIES, Stage, StageTruth, VIP};
+use harness::cases::bank_g::{BALANCER, BANK, Options, PROXIES, SERVICES, Stage, StageTruth, VIP};
 use harness::impair::{TcpFacts, flags};
 use harness::script::pcap;
 use harness::tcp::{Conn, DEADLINE, Dial, Serve, Server};
@@ -28,8 +29,7 @@ fn options() -> Options {
     }
 }
 
-/// What one point saw in a stage: how often each client asked for a connection, and how many the servers reset. Some
-/// they reset twice: what the client had already sent arrives at a connection that is gone.
+/// What one point saw in a stage: how often each client asked for a connection, and how many RST the servers sent.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Seen {
     asked: HashMap<SocketAddr, usize>,
@@ -38,15 +38,12 @@ struct Seen {
 
 fn seen(capture: &Capture, servers: &[SocketAddrV4]) -> Seen {
     let mut seen = Seen::default();
-    let mut reset = HashSet::new();
     let frames = pcap::read(capture.file()).unwrap_or_default();
     for tcp in frames.iter().filter_map(|timed| TcpFacts::parse(&timed.frame)) {
-        let from_server = servers.iter().any(|server| tcp.source == (*server).into());
-        if from_server && tcp.has(flags::RST) {
-            seen.resets += usize::from(reset.insert(tcp.destination));
-        } else if !from_server && tcp.has(flags::SYN) {
+        if servers.iter().any(|server| tcp.source == (*server).into()) {
+            seen.resets += usize::from(tcp.has(flags::RST));
+        } else if tcp.has(flags::SYN) {
             *seen.asked.entry(tcp.source).or_default() += 1;
-            reset.remove(&tcp.source);
         }
     }
     seen
@@ -101,7 +98,7 @@ fn check_records(truth: &StageTruth) {
 
 #[test]
 fn resets_fall_with_each_change_and_end_with_the_last() {
-    let mut world = BankG::new(options());
+    let world = BankG::new(options());
     let mut resets = Vec::new();
     for stage in Stage::ALL {
         let captures = world.points().map(|point| Capture::start(point.namespace, point.interface, "tcp"));
@@ -153,4 +150,32 @@ fn a_kernel_that_holds_a_five_tuple_in_time_wait_cannot_open_it() {
     for _ in 0..2 {
         close_first(dial(40_001).expect("there is no TIME-WAIT"));
     }
+}
+
+#[test]
+fn an_agent_at_the_three_points_counts_each_lost_payment_once() {
+    let world = BankG::new(options());
+    let [front, ..] = world.points();
+    let agent = Launch::configuration(world.configuration()).start(front.namespace);
+    let truth = world.run_stage(Stage::ClientPorts);
+    let (all, resets) = (truth.payments.len(), truth.resets());
+    assert!(resets > 0);
+    let expected = [
+        ("front", SERVICES[0], all, resets),
+        ("leg1", SERVICES[1], all, resets),
+        ("leg2", SERVICES[2], all - resets, 0),
+    ];
+    for (point, svc, opened, reset) in expected {
+        let labels = [("point", point), ("svc", svc)];
+        let from_server = [&labels[..], &[("from", "server")]].concat();
+        eventually(DEADLINE, &format!("{opened} connections and {reset} resets at {point}"), || {
+            let metrics = agent.metrics();
+            let seen = [
+                metrics.sum("fivetuple_tcp_connections_opened_total", &labels),
+                metrics.sum("fivetuple_tcp_resets_total", &from_server),
+            ];
+            if seen == [opened, reset].map(|count| count as f64) { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+    }
+    agent.stop();
 }

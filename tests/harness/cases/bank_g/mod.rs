@@ -193,7 +193,7 @@ impl BankG {
             .map(|(name, interface)| self.rack.point(name, interface))
     }
 
-    /// The configuration of an agent that watches all three points, and knows the services and the proxies' TIME-WAIT.
+    /// The configuration of an agent that watches all three points and knows the services by their names.
     pub fn configuration(&self) -> String {
         let prefixes = [vec![VIP], PROXIES.to_vec(), vec![BANK]].map(|servers| {
             servers.iter().map(|server| server.ip().to_string()).collect::<Vec<_>>().join(", ")
@@ -213,7 +213,7 @@ impl BankG {
     /// Plays a stage from its first payment to its last. It begins when nothing that was closed before is in
     /// TIME-WAIT any more: what a stage is blamed for is its own.
     #[track_caller]
-    pub fn run_stage(&mut self, stage: Stage) -> StageTruth {
+    pub fn run_stage(&self, stage: Stage) -> StageTruth {
         self.rest();
         let choice = if stage < Stage::RoundRobin { Choice::LeastConnections } else { Choice::RoundRobin };
         self.balancer.configure(stage == Stage::OwnPorts, choice);

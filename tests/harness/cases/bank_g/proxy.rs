@@ -1,10 +1,10 @@
-//! A crypto proxy: for each connection of a client (leg 1) it opens one to the back end (leg 2) with the client's own
-//! address and port, and closes that one actively.
+//! A crypto proxy: when a client's connection (leg 1) has brought a request, it opens one to the back end (leg 2)
+//! with the client's own address and port, and closes that one actively.
 //!
 //! Both legs are real, and so is the reset of leg 1 when leg 2 cannot be opened. Emulated is who remembers TIME-WAIT: a
-//! table of the proxy's own, as appliances with a stack of their own have, since Linux knows no other TIME-WAIT than
-//! 60 s. The kernel below it keeps none (`tcp_max_tw_buckets` is 0), or it would refuse long after the appliance
-//! does.
+//! table of the proxy's own, as appliances with a stack of their own have. Linux knows no other TIME-WAIT than 60 s,
+//! and lets go of it at once for a socket that is bound to the port, where timestamps tell old segments from new
+//! ones. So the kernel below the proxy keeps none (`tcp_max_tw_buckets` is 0), and takes no part in the decision.
 
 use std::collections::HashMap;
 use std::io;
@@ -89,6 +89,8 @@ impl Book {
 }
 
 fn serve(leg1: Conn, book: &Mutex<Book>) {
+    // A client that asks nothing needs no leg 2.
+    let Ok(request) = read(&leg1, REQUEST_BYTES) else { return };
     let SocketAddr::V4(client) = leg1.peer() else { unreachable!("it listens on IPv4") };
     if !lock(book).open(client) {
         leg1.reset();
@@ -97,32 +99,29 @@ fn serve(leg1: Conn, book: &Mutex<Book>) {
     let leg2 = Dial::default().transparent().from(client).try_connect_here(BANK);
     let leg2 = leg2.unwrap_or_else(|error| panic!("the kernel refused leg 2 of {client}: {error}"));
     // A client that goes away early ends leg 2 like any other.
-    let _ = exchange(&leg1, &leg2);
+    let _ = exchange(&leg1, &leg2, &request);
     leg2.half_close();
     let _ = leg2.receive_bytes(&mut [0; 16]);
     lock(book).legs.insert(client, Some(Instant::now()));
 }
 
-/// One request and its answer, until the client ends the connection by FIN, RST or both.
-fn exchange(leg1: &Conn, leg2: &Conn) -> io::Result<()> {
-    pass(leg1, leg2, REQUEST_BYTES)?;
-    pass(leg2, leg1, RESPONSE_BYTES)?;
+/// The request, its answer, and the end of the client's connection by FIN, RST or both.
+fn exchange(leg1: &Conn, leg2: &Conn, request: &[u8]) -> io::Result<()> {
+    leg2.send_bytes(request)?;
+    leg1.send_bytes(&read(leg2, RESPONSE_BYTES)?)?;
     leg1.receive_bytes(&mut [0; 16]).map(drop)
 }
 
-fn pass(from: &Conn, to: &Conn, length: u64) -> io::Result<()> {
-    let mut buffer = [0; 4096];
-    let mut left = length as usize;
-    while left > 0 {
-        let most = left.min(buffer.len());
-        let got = from.receive_bytes(&mut buffer[..most])?;
-        if got == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+fn read(from: &Conn, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(length).expect("a message is short")];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match from.receive_bytes(&mut bytes[filled..])? {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            got => filled += got,
         }
-        to.send_bytes(&buffer[..got])?;
-        left -= got;
     }
-    Ok(())
+    Ok(bytes)
 }
 
 fn lock(book: &Mutex<Book>) -> MutexGuard<'_, Book> {
