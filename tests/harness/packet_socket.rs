@@ -7,6 +7,8 @@
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// Longer than any super-packet.
 const LONGEST: usize = 70_000;
@@ -14,6 +16,8 @@ const BUFFER_BYTES: libc::c_int = 128 << 20;
 const VIRTIO_HEADER: usize = 10;
 const NEEDS_CHECKSUM: u8 = 1;
 const MAC_ADDRESSES: usize = 12;
+/// How long room for a frame is waited for.
+const ROOM: Duration = Duration::from_secs(2);
 
 /// What the hardware was left to do with a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,12 +106,13 @@ impl PacketSocket {
         Ok(Some(Received { frame, unfinished }))
     }
 
-    /// Sends a frame with what was left to do on it.
+    /// Sends a frame with what was left to do on it, once the next processor's queue has room for it.
     pub fn send(&self, frame: &[u8], unfinished: Unfinished) -> io::Result<()> {
         let parts = [
             libc::iovec { iov_base: unfinished.0.as_ptr().cast_mut().cast(), iov_len: VIRTIO_HEADER },
             libc::iovec { iov_base: frame.as_ptr().cast_mut().cast(), iov_len: frame.len() },
         ];
+        let deadline = Instant::now() + ROOM;
         loop {
             // SAFETY: both parts point at slices of the lengths given; writev only reads them.
             let sent = unsafe { libc::writev(self.socket.as_raw_fd(), parts.as_ptr(), parts.len() as i32) };
@@ -115,9 +120,12 @@ impl PacketSocket {
                 return Ok(());
             }
             let error = io::Error::last_os_error();
-            if error.kind() != io::ErrorKind::Interrupted {
+            // The kernel dropped the frame: the queue to the processor that is to take it is full.
+            let full = error.raw_os_error() == Some(libc::ENOBUFS) && Instant::now() < deadline;
+            if !full && error.kind() != io::ErrorKind::Interrupted {
                 return Err(error);
             }
+            thread::yield_now();
         }
     }
 

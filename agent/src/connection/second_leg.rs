@@ -28,14 +28,14 @@ pub enum LegState {
     TimeWait,
     /// It was refused by the host behind.
     Refused,
-    /// None was sent, and nothing was in its way.
-    NeverSent,
     /// It was sent and not refused.
     Answered,
+    /// None was sent, and nothing was in its way.
+    NeverSent,
 }
 
 impl Label for LegState {
-    const VALUES: &'static [Self] = &[Self::TimeWait, Self::Refused, Self::NeverSent, Self::Answered];
+    const VALUES: &'static [Self] = &[Self::TimeWait, Self::Refused, Self::Answered, Self::NeverSent];
 
     fn value(self) -> &'static str {
         match self {
@@ -82,26 +82,37 @@ pub fn prove(all: &mut [Connection], time_wait: Duration) {
         by_client.entry(c.client).or_default().push(place);
     }
     let window = u64::try_from(time_wait.as_nanos()).unwrap_or(u64::MAX);
-    for place in 0..all.len() {
-        if !asked(&all[place]) {
-            continue;
-        }
-        let first = &all[place];
+    let legs_of = |first: &Connection| {
         let others = by_client[&first.client].iter().map(|other| &all[*other]);
-        let found = routes
-            .iter()
-            .filter(|(from, _)| from.0 == first.point && from.1 == first.server)
-            .filter_map(|(_, to)| {
-                leg(first, others.clone().filter(|c| c.point == to.0 && c.server == to.1), to, window)
-            })
-            .min_by_key(|leg| leg.state);
-        let Some(found) = found else { continue };
-        let c = &mut all[place];
+        let routes = routes.iter().filter(|(from, _)| from.0 == first.point && from.1 == first.server);
+        let at = |to: &(String, EndPoint)| {
+            leg(first, others.clone().filter(|c| c.point == to.0 && c.server == to.1), to, window)
+        };
+        routes.filter_map(|(_, to)| at(to)).min_by_key(|leg| leg.state)
+    };
+    // Further ahead on the way the client may have another address: the point that sees what the proxy sees knows best.
+    let mut known: HashMap<Numbers, SecondLeg> = HashMap::new();
+    for first in all.iter().filter(|c| asked(c)) {
+        let (Some(numbers), Some(found)) = (numbers(first), legs_of(first)) else { continue };
+        match known.get(&numbers) {
+            Some(better) if better.state <= found.state => {}
+            _ => _ = known.insert(numbers, found),
+        }
+    }
+    for c in all.iter_mut().filter(|c| asked(c)) {
+        let Some(found) = numbers(c).and_then(|numbers| known.get(&numbers)) else { continue };
         if let Some(reset) = c.reset.as_mut().filter(|reset| reset.cause == Cause::AfterReuse) {
             reset.cause = if found.state == LegState::TimeWait { Cause::TimeWait } else { Cause::Abort };
         }
-        c.second_leg = Some(found);
+        c.second_leg = Some(found.clone());
     }
+}
+
+/// Both initial sequence numbers.
+type Numbers = (u32, u32);
+
+fn numbers(c: &Connection) -> Option<Numbers> {
+    Some((c.from_client.isn?, c.from_server.isn?))
 }
 
 /// Which ways lead through proxies, learnt from the connections that have both legs.
@@ -223,6 +234,19 @@ mod tests {
         assert_eq!(sent, (Cause::Abort, Some(LegState::Answered), None));
         leg.result = Some(Served::Refused);
         assert_eq!(proved(&[first, second, reset, leg]).1, Some(LegState::Refused));
+    }
+
+    #[test]
+    fn a_point_that_sees_another_client_learns_it_from_one_that_sees_the_proxy_s() {
+        let [first, second] = payment(1_000, 5);
+        let reset = collision(1_400);
+        let mut outside = reset.clone();
+        outside.point = "outside".to_owned();
+        outside.client.port = 9;
+        let mut all = [first, second, reset, outside];
+        prove(&mut all, Duration::from_secs(60));
+        assert_eq!(all[3].second_leg, all[2].second_leg);
+        assert_eq!(all[3].reset.unwrap().cause, Cause::TimeWait);
     }
 
     #[test]
