@@ -3,4 +3,6 @@
 mod bank_g;
 mod bank_g_solved;
 mod campus_card;
+mod causes;
 mod locate;
+mod nat;
