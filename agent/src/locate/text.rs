@@ -14,7 +14,7 @@ const SHOWN: usize = 5;
 
 /// The report.
 pub fn text(located: &Located) -> String {
-    let mut out = format!("{}\n\n", verdict(located));
+    let mut out = verdict(located).join("\n") + "\n\n";
     out += &points(located);
     for between in &located.between {
         out += "\n";
