@@ -18,17 +18,17 @@ use crate::{
     histogram::Histogram,
     hops::{self, Hops},
     label::{Direction, Side},
-    layout::{Config, HealthCounts, Totals, health_index, totals_index},
+    layout::{Config, HealthCounts, SERVICE_TEXT, Totals, health_index, totals_index},
     observe::{Before, Settings, Sighting, before, count_only, observe},
     open::{client_of, service_of},
     phase::Phase,
     quick::{self, Plain},
-    record::{AnomalyRecord, EndRecord, Head, Tag},
+    record::{AnomalyRecord, EndRecord, Head, Tag, TextRecord},
     scoreboard::Scoreboard,
     seq::SeqNum,
     time::Nanos,
     traffic::{Close, Served, Traffic},
-    wire::{Addr, Frame, Segment},
+    wire::{Addr, Frame, QUOTED, Segment},
     words,
 };
 use bytemuck::Pod;
@@ -187,6 +187,9 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
             note(h, Health::Counted);
             follow(w, x, h);
             count(w, x);
+            if x.facts.text {
+                quote(w, frame, x);
+            }
         }
         Some(reason) => note(h, reason),
     }
@@ -452,7 +455,7 @@ fn stranger(x: &mut Scratch) {
     let (s, at) = (&x.segment, &x.sighting);
     let client = client_of(s, at);
     let side = if client == at.dir { Side::Client } else { Side::Server };
-    let (svc, segments) = (service_of(client as u8, at), s.segments);
+    let (svc, segments) = (service_of(client as u8, at) & !SERVICE_TEXT, s.segments);
     forget(x);
     (x.facts.side, x.facts.svc, x.facts.segments) = (side, svc, segments);
 }
@@ -467,7 +470,7 @@ fn quickly<W: World, F: Frame>(
     direction: Direction,
     h: *mut HealthCounts,
 ) -> bool {
-    if !quickly_read(frame, point, p) || !quickly_passed(w, p, direction) {
+    if !quickly_read(frame, point, p) || !quickly_passed(w, frame, p, direction) {
         return false;
     }
     note(h, Health::Counted);
@@ -490,8 +493,8 @@ fn quickly_read<F: Frame>(frame: &F, point: u8, p: &mut Plain) -> bool {
 }
 
 #[inline(never)]
-fn quickly_passed<W: World>(w: &W, p: &mut Plain, direction: Direction) -> bool {
-    quick::pass(w, p, direction)
+fn quickly_passed<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Direction) -> bool {
+    quick::pass(w, frame, p, direction)
 }
 
 #[inline(always)]
@@ -545,6 +548,25 @@ fn count<W: World>(w: &W, x: &mut Scratch) {
         let stored = w.submit(|to: *mut AnomalyRecord| unsafe { (*to).fill(s, f, x.found, head(x)) });
         submitted(w, x, stored);
     }
+}
+
+/// Puts the beginning of a request or an answer on the ring.
+#[inline(never)]
+fn quote<W: World, F: Frame>(w: &W, frame: &F, x: &Scratch) {
+    let s = &x.segment;
+    let stored = w.submit(|to: *mut TextRecord| {
+        // SAFETY: the ring hands out memory of a record's size, for this call alone.
+        let to = unsafe { &mut *to };
+        // Whatever stood there before on the ring; word by word, as `words::copy` says.
+        let words: *mut u64 = (&raw mut to.bytes).cast();
+        for i in 0..QUOTED / 8 {
+            // SAFETY: inside the bytes, which follow whole words in the record.
+            unsafe { words.add(i).write_volatile(0) };
+        }
+        let len = frame.quote(s.payload_at, s.payload, &mut to.bytes);
+        to.fill(head(x), x.facts.side, x.facts.svc, len);
+    });
+    submitted(w, x, stored);
 }
 
 #[inline(always)]
@@ -609,9 +631,7 @@ fn record_end<W: World, const V6: bool>(w: &W, x: &Scratch, entry: *mut Flow) {
         to.head.tag = Tag::End as u32;
         to.head.svc = to.flow.svc;
         if to.flow.client as usize != x.sighting.dir {
-            let h = to.head;
-            (to.head.client, to.head.server) = (h.server, h.client);
-            (to.head.client_port, to.head.server_port) = (h.server_port, h.client_port);
+            to.head.turn();
         }
     });
     submitted(w, x, stored);

@@ -80,6 +80,8 @@ pub(super) struct RawService {
     pub(super) name: Spanned<String>,
     pub(super) prefixes: Spanned<Vec<Spanned<String>>>,
     pub(super) ports: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    pub(super) http: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -70,6 +70,8 @@ pub struct Service {
     pub prefixes: Vec<IpNet>,
     /// The servers' ports, both ends included; empty for every port.
     pub ports: Vec<RangeInclusive<u16>>,
+    /// They speak HTTP in the clear, and it is to be looked at.
+    pub http: bool,
 }
 
 /// Limits in time.

@@ -1,6 +1,6 @@
 //! Where connections are read from: a capture, or a running agent.
 
-use super::{Clock, Connection};
+use super::{Clock, Connection, http::Texts};
 use crate::{
     aggregate::{Names, events, rows::Sight},
     api::ConnectionList,
@@ -75,30 +75,36 @@ pub fn of_capture(
     let keep = |sight: Sight| {
         lives.borrow_mut().insert((sight.key, sight.flow.opened), sight);
     };
-    let mut gaps = Vec::new();
+    let (mut gaps, mut texts) = (Vec::new(), Texts::default());
     {
         let mut judge = Judge::showing(watch, keep);
-        let ended = |record: Record| {
-            if let Record::End(end) = record {
+        let mut ended = |record: Record| match record {
+            Record::End(end) => {
                 // What has been let go has been shown already.
                 let sight = events::sight(&end);
                 lives.borrow_mut().entry((sight.key, sight.flow.opened)).or_insert(sight);
+                texts.end(&sight);
             }
+            Record::Text(text) => texts.take(&text),
+            Record::Anomaly(_) => {}
         };
         while let Some(next) = capture.next() {
             match next {
                 Ok(packet) => {
                     judge.pass(&packet);
-                    judge.records(ended);
+                    judge.records(&mut ended);
                     each(&packet);
                 }
                 Err(problem) => gaps.push(format!("{}: {problem}", path.display())),
             }
         }
-        judge.all_records(ended);
+        judge.all_records(&mut ended);
         judge.host().each(keep);
     }
-    let of = |sight: Sight| Connection::of(&sight, &names, Clock::of_capture());
+    let of = |sight: Sight| {
+        let http = texts.of(&sight).cloned();
+        Connection { http, ..Connection::of(&sight, &names, Clock::of_capture()) }
+    };
     Ok(Told { connections: lives.into_inner().into_values().map(of).collect(), gaps })
 }
 

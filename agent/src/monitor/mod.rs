@@ -310,7 +310,10 @@ fn keep(
     if let Record::End(end) = record
         && log.is_on()
     {
-        log.add(&Connection::of(&events::sight(end), names, Clock::new(now, clock)));
+        let sight = events::sight(end);
+        let mut connection = Connection::of(&sight, names, Clock::new(now, clock));
+        connection.http = events.http(&sight).cloned();
+        log.add(&connection);
     }
 }
 
