@@ -27,12 +27,12 @@ pub enum Command {
     Flows(FlowsArgs),
     /// Judge captures as the daemon judges live traffic
     Replay(ReplayArgs),
+    /// Tell which connections failed because their five-tuple came back, and what would change that
+    Reuse(ReuseArgs),
     /// Say where on their way something happens to connections, from several points' view
     Locate(LocateArgs),
     /// Tell what sets failed connections apart from good ones
     Explain(ExplainArgs),
-    /// Tell which connections failed because their five-tuple came back, and what would change that
-    Reuse(ReuseArgs),
 }
 
 /// Which configuration, and which interfaces.
@@ -159,6 +159,26 @@ pub struct ReplayArgs {
     pub lines: Option<Lines>,
 }
 
+/// Flags of `fivetuple reuse`.
+#[derive(Debug, Args)]
+pub struct ReuseArgs {
+    /// Whose connections.
+    #[command(flatten)]
+    pub of: ConnectionsArgs,
+    /// Point in front of the balancer, to predict what keeping the clients' source ports would do
+    #[arg(long, value_name = "POINT", requires = "proxies")]
+    pub clients: Option<String>,
+    /// Point behind the balancer, in front of the proxies
+    #[arg(long, value_name = "POINT", requires = "clients")]
+    pub proxies: Option<String>,
+    /// TIME-WAIT of the last stage that is predicted, instead of the one suggested
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, requires = "clients")]
+    pub time_wait: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
+    pub output: ReportOutput,
+}
+
 /// Flags of `fivetuple locate`.
 #[derive(Debug, Args)]
 pub struct LocateArgs {
@@ -202,38 +222,6 @@ impl FromStr for PointArg {
     }
 }
 
-/// Flags of `fivetuple reuse`.
-#[derive(Debug, Args)]
-pub struct ReuseArgs {
-    /// Captures, each a point named like the file; without any, a running agent is asked
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Where the agent serves [default: http://127.0.0.1:10435]
-    #[arg(long, value_name = "URL", conflicts_with = "files")]
-    pub url: Option<String>,
-    /// Configuration file (YAML), for the services and limits of captures
-    #[arg(long = "config.file", value_name = "PATH", requires = "files")]
-    pub config_file: Option<PathBuf>,
-    /// Only connections of this service
-    #[arg(long, value_name = "NAME")]
-    pub svc: Option<String>,
-    /// Only connections of the last so long (of a capture: before its end): 90s, 2h
-    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
-    pub since: Option<Duration>,
-    /// Point in front of the balancer, to predict what keeping the clients' source ports would do
-    #[arg(long, value_name = "POINT", requires = "proxies")]
-    pub clients: Option<String>,
-    /// Point behind the balancer, in front of the proxies
-    #[arg(long, value_name = "POINT", requires = "clients")]
-    pub proxies: Option<String>,
-    /// TIME-WAIT of the last stage that is predicted, instead of the one suggested
-    #[arg(long, value_name = "DURATION", value_parser = value::duration, requires = "clients")]
-    pub time_wait: Option<Duration>,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
-}
-
 /// Form of what a replay finds, on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReplayOutput {
@@ -257,6 +245,17 @@ pub enum Lines {
 /// Flags of `fivetuple explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
+    /// Whose connections.
+    #[command(flatten)]
+    pub of: ConnectionsArgs,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
+    pub output: ReportOutput,
+}
+
+/// Which connections a report is about, and where they are read.
+#[derive(Debug, Args)]
+pub struct ConnectionsArgs {
     /// Captures, each a point named like the file; without any, a running agent is asked
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -272,9 +271,6 @@ pub struct ExplainArgs {
     /// Only connections of the last so long (of a capture: before its end): 90s, 2h
     #[arg(long, value_name = "DURATION", value_parser = value::duration)]
     pub since: Option<Duration>,
-    /// Form of the answer
-    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
-    pub output: ReportOutput,
 }
 
 /// Form of an answer on standard output.
