@@ -20,7 +20,7 @@ fn several_segments_reordered_come_first_and_unanswered_requests_are_counted_exa
     let points = world.points();
     let namespace = points[0].namespace;
     let inside = Capture::start(namespace, points[1].interface, "tcp");
-    let agent = Launch::configuration(world.configuration()).start(namespace);
+    let agent = Launch::configuration(world.configuration() + "    http: true\n").start(namespace);
     let payments = world.run(120);
     let lost = payments.iter().filter(|payment| !payment.answered).count();
     eventually(DEADLINE, "the ends of all connections", || {
@@ -38,6 +38,21 @@ fn several_segments_reordered_come_first_and_unanswered_requests_are_counted_exa
         };
         let want = (payments.len() - lost) as f64;
         assert_eq!((results("unanswered"), results("answered")), (unanswered as f64, want), "{point}");
+    }
+    // Which URL, which size, no status.
+    let list = agent.get_json(&format!("/api/v1/connections?svc={SERVICE}"));
+    for payment in &payments {
+        let here = |c: &&serde_json::Value| c["point"] == "outside" && c["client"]["port"] == payment.port;
+        let c = list["connections"].as_array().unwrap().iter().find(here).unwrap();
+        let (http, path) = (&c["http"], format!("/top-up/{}", payment.port));
+        assert_eq!((&http["method"], &http["path"]), (&"POST".into(), &path.into()), "{c:#}");
+        let status = if payment.answered { 200.into() } else { serde_json::Value::Null };
+        assert_eq!((&http["status"], &c["tls"]), (&status, &false.into()), "{c:#}");
+        assert_eq!(c["request"]["bytes"], payment.request_bytes, "{c:#}");
+        assert!(
+            http["request_length"].as_u64().unwrap() < payment.request_bytes as u64,
+            "the head is no part of it"
+        );
     }
     let url = format!("http://{}", agent.web());
     let told = fivetuple(namespace, &["explain", "--svc", SERVICE, "--url", &url]);

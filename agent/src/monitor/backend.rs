@@ -123,6 +123,12 @@ impl Backend for Monitor {
         // A second leg is another service's, perhaps: it is looked for among all.
         let mut connections: Vec<_> =
             sights.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
+        {
+            let records = self.records();
+            for (connection, sight) in connections.iter_mut().zip(&sights) {
+                connection.http = records.events.http(sight).cloned();
+            }
+        }
         second_leg::prove(&mut connections, time_wait);
         let connections =
             connections.into_iter().zip(asked).filter(|(_, asked)| *asked).map(|(c, _)| c).collect();

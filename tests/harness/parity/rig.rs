@@ -16,8 +16,8 @@ use agent_ebpf::flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6};
 use agent_ebpf::health::Health;
 use agent_ebpf::label::{Direction, Side};
 use agent_ebpf::layout::{
-    CONFIG, Config, HealthCounts, Point, SERVICE_PORT_BITS, ServiceKey, TC_EGRESS, TC_INGRESS, Totals,
-    XDP_INGRESS, health_index, maps as names, totals_index,
+    CONFIG, Config, HealthCounts, Point, SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey, TC_EGRESS, TC_INGRESS,
+    Totals, XDP_INGRESS, health_index, maps as names, totals_index,
 };
 use agent_ebpf::observe::Settings;
 use agent_ebpf::record::Record;
@@ -124,14 +124,14 @@ impl Programs {
     }
 }
 
-/// Services by number: one by prefix and port, one by address on any port.
+/// Services by number: one by prefix and port, whose texts are asked for, and one by address on any port.
 pub fn services() -> Vec<Entry> {
     let entry = |port: u16, addr: [u8; 4], bits: u32, svc| Entry {
         key: ServiceKey { port: port.to_be_bytes(), reserved: [0; 2], addr: Addr::v4(addr).octets() },
         prefix_len: SERVICE_PORT_BITS + 96 + bits,
         svc,
     };
-    vec![entry(443, [10, 77, 2, 0], 24, 1), entry(0, [10, 77, 2, 3], 32, 2)]
+    vec![entry(443, [10, 77, 2, 0], 24, 1 | SERVICE_TEXT), entry(0, [10, 77, 2, 3], 32, 2)]
 }
 
 /// The host's side.
