@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 
 use agent::source::maps::fd;
 use agent_ebpf::flow::{Flow, FlowKey4};
-use anyhow::{Context as _, Result, bail};
-use aya::maps::MapData;
+use anyhow::{Context as _, Result};
 use harness::agent::{Agent, Launch};
 use harness::{NetNs, eventually};
 use nix::unistd::Pid;
 
 use crate::sample::Sample;
+use crate::tables;
 
 use super::fill;
 
@@ -54,7 +54,7 @@ pub fn measure(size: u32, rounds: usize) -> Result<Measured> {
     let agent = agent.start(&namespace);
     let open = || agent.metrics().sum("fivetuple_tcp_open_connections", &[]);
     let before = memory(agent.pid())?;
-    let flows = flows(agent.pid(), room)?;
+    let flows = tables::of_process::<FlowKey4, Flow>(agent.pid(), room)?;
     fill(fd(&flows), size)?;
     eventually(DEADLINE, "a sweep that finds them", || open() == f64::from(size));
     let mut measured = Measured::default();
@@ -75,8 +75,8 @@ fn scrape(agent: &Agent<'_>, measured: &mut Measured) {
     let body = agent.get("/metrics");
     measured.scrape.0.push(began.elapsed().as_secs_f64() * 1_000.0);
     measured.size.0.push(body.len() as f64 / 1_024.0);
-    // Spread over the round, as sweeps are.
-    thread::park_timeout(ROUND / SCRAPES);
+    // tidy: allow sleep: scrapes are spread over time, as sweeps are
+    thread::sleep(ROUND / SCRAPES);
 }
 
 /// MiB that the process has in use.
@@ -85,20 +85,4 @@ fn memory(pid: Pid) -> Result<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
     let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
     Ok(kib / 1_024.0)
-}
-
-/// The process's table of established IPv4 flows, known by its sizes.
-fn flows(pid: Pid, room: u32) -> Result<MapData> {
-    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
-        let info = fs::read_to_string(entry?.path()).unwrap_or_default();
-        let field = |name: &str| -> Option<u32> {
-            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
-        };
-        let sizes = ["key_size", "value_size", "max_entries"].map(field);
-        if sizes == [Some(size_of::<FlowKey4>() as u32), Some(size_of::<Flow>() as u32), Some(room)] {
-            return MapData::from_id(field("map_id").context("a map without a number")?)
-                .context("cannot open it");
-        }
-    }
-    bail!("the agent has no table of {room} flows")
 }
