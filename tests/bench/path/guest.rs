@@ -51,6 +51,20 @@ pub enum Running {
     Process(Child),
 }
 
+impl Running {
+    /// Nanoseconds that its own process was at work so far; of programs in the kernel nothing, as who sends has that time.
+    pub fn processor_time(&self) -> Result<u64> {
+        let Self::Process(child) = self else { return Ok(0) };
+        let mut nanos = 0;
+        for task in fs::read_dir(format!("/proc/{}/task", child.id()))? {
+            // Time at work, time in wait, turns.
+            let text = fs::read_to_string(task?.path().join("schedstat"))?;
+            nanos += text.split_whitespace().next().context("no time")?.parse::<u64>()?;
+        }
+        Ok(nanos)
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
         if let Self::Process(child) = self {
