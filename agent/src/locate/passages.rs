@@ -9,7 +9,7 @@ use agent_ebpf::{label::Side, wire::Segment};
 use foldhash::fast::{FixedState, RandomState};
 use std::{
     collections::{HashMap, hash_map::Entry},
-    hash::{BuildHasher as _, Hash as _, Hasher as _},
+    hash::BuildHasher as _,
 };
 
 /// Packets of a point that are remembered, 64 MiB; of later ones only the handshakes tell the time.
@@ -26,9 +26,7 @@ pub struct Passages {
 
 /// What a packet is known by; the same at all points.
 fn fingerprint(s: &Segment) -> u64 {
-    let mut hasher = FixedState::with_seed(0).build_hasher();
-    (s.seq.0, s.ack.0, s.payload, s.flags.0, s.options.ts_val).hash(&mut hasher);
-    hasher.finish()
+    FixedState::with_seed(0).hash_one((s.seq.0, s.ack.0, s.payload, s.flags.0, s.options.ts_val))
 }
 
 #[derive(Debug, Clone, Copy)]
