@@ -268,7 +268,7 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
     }
     let mut step = look(w, entry, x);
     if step == Step::Ended {
-        ended::<W, V6>(w, x, entry);
+        ended::<W, V6>(w, x);
         forget(x);
         step = look(w, entry, x);
     }
@@ -299,7 +299,7 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
         note(h, Health::HolesForgotten);
     }
     if x.facts.closed.is_some() {
-        record_end::<W, V6>(w, x, entry);
+        record_end::<W, V6>(w, x);
     }
     if x.waiting && x.facts.confirmed {
         confirm::<W, V6>(w, x, entry, h);
@@ -309,11 +309,28 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
 /// One look at the flow, under its lock: enough for all but what belongs on the scoreboard.
 #[inline(never)]
 fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
+    let Some(last) = w.moving() else { return Step::Gone };
     w.lock(entry);
-    // SAFETY: the entry is a flow's, and the lock makes this the only reference.
-    let step = unsafe { step(&mut *entry, None, x) };
+    // SAFETY: the entry is a flow's, and the lock makes this the only reference; `last` is this packet's own.
+    let step = unsafe {
+        let step = step(&mut *entry, None, x);
+        keep_last(&*entry, step, x, last);
+        step
+    };
     w.unlock(entry);
     step
+}
+
+/// Keeps the state in which a flow ended, for its record: once the lock is let go the entry may be another connection's.
+///
+/// # Safety
+/// `last` must be valid for writes of a `Flow`.
+#[inline(always)]
+unsafe fn keep_last(flow: &Flow, step: Step, x: &Scratch, last: *mut Flow) {
+    if step == Step::Ended || x.facts.closed.is_some() {
+        // SAFETY: as the caller promises.
+        unsafe { flow.copy_to(last) }
+    }
 }
 
 /// One look with the scoreboard, made if need be; where it cannot be had, the segment is counted and not judged.
@@ -350,9 +367,14 @@ fn unjudged(flow: &mut Flow, x: &mut Scratch) -> Step {
 /// One look at the flow and its scoreboard, under the flow's lock.
 #[inline(always)]
 fn look_closely<W: World>(w: &W, entry: *mut Flow, score: *mut Scoreboard, x: &mut Scratch) -> Step {
+    let Some(last) = w.moving() else { return Step::Gone };
     w.lock(entry);
     // SAFETY: as for `look`; the scoreboard is the flow's and under the same lock.
-    let step = unsafe { step(&mut *entry, Some(&mut *score), x) };
+    let step = unsafe {
+        let step = step(&mut *entry, Some(&mut *score), x);
+        keep_last(&*entry, step, x, last);
+        step
+    };
     w.unlock(entry);
     step
 }
@@ -551,7 +573,7 @@ fn count<W: World>(w: &W, x: &mut Scratch) {
 
 /// A flow was ended because another connection takes its key.
 #[inline(never)]
-fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch, entry: *mut Flow) {
+fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch) {
     let end = x.ended;
     match w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
         Some(t) => {
@@ -562,5 +584,5 @@ fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch, entry: *mut Flow) {
         }
         None => note_of(w, x, Health::MapError),
     }
-    record_end::<W, V6>(w, x, entry);
+    record_end::<W, V6>(w, x);
 }

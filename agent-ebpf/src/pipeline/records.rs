@@ -62,17 +62,16 @@ fn head(x: &Scratch) -> Head {
     }
 }
 
-/// Puts a flow's end on the ring, with its last state.
+/// Puts a flow's end on the ring, with the state that `look` kept of it.
 #[inline(never)]
-pub(super) fn record_end<W: World, const V6: bool>(w: &W, x: &Scratch, entry: *mut Flow) {
+pub(super) fn record_end<W: World, const V6: bool>(w: &W, x: &Scratch) {
+    let Some(last) = w.moving() else { return };
     let score = w.score(x.key::<V6>(), false);
     let stored = w.submit(|to: *mut EndRecord| {
         // SAFETY: the ring hands out memory of a record's size, for this call alone.
         let to = unsafe { &mut *to };
-        w.lock(entry);
-        // SAFETY: the entry is a flow's, and `to.flow` is another.
-        unsafe { (*entry).copy_to(&mut to.flow) };
-        w.unlock(entry);
+        // SAFETY: this packet's own, and `to.flow` is another.
+        unsafe { (*last).copy_to(&mut to.flow) };
         to.counts = match score {
             // SAFETY: the scoreboard is the flow's; counts read while another processor writes are of before or after.
             Some(sc) if to.flow.has(Flow::SCORED) => unsafe { [(*sc).half[0].counts, (*sc).half[1].counts] },

@@ -19,7 +19,7 @@ use crate::{
     source::maps::add,
     sys,
 };
-use agent_ebpf::{anomaly::AnomalySet, flow::Flow};
+use agent_ebpf::{anomaly::AnomalySet, flow::Flow, health::Health, label::Direction};
 use anyhow::{Context as _, Result};
 use std::{
     cmp::Reverse,
@@ -151,7 +151,7 @@ impl Backend for Monitor {
 impl Monitor {
     /// All figures of this moment.
     fn snapshot(&self) -> Result<Snapshot> {
-        let (health, ring) = self.health()?;
+        let (mut health, ring) = self.health()?;
         let (names, room, reload) = {
             let in_force = self.in_force();
             (in_force.names.clone(), in_force.room as usize, in_force.reload)
@@ -163,6 +163,9 @@ impl Monitor {
             (hooks.probe.attached(&names.points), hooks.probe.runs())
         };
         let records = self.records();
+        for (hooks, n) in health.iter_mut().zip(&records.closed_full) {
+            hooks[Direction::Ingress as usize][Health::ClosedFull as usize] += n;
+        }
         // The agent's own figures have room for services that are not there yet.
         let place = |i: usize| i / services * room + i % services;
         for (i, to) in totals.iter_mut().enumerate() {
