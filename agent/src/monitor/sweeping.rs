@@ -35,7 +35,7 @@ impl Monitor {
         let (mut sweep_at, mut forget_at) = (Instant::now(), Instant::now());
         while !stop.load(Ordering::Relaxed) {
             if Instant::now() < sweep_at {
-                thread::sleep((sweep_at - Instant::now()).min(super::DRAIN));
+                thread::park_timeout((sweep_at - Instant::now()).min(super::DRAIN));
                 continue;
             }
             let began = Instant::now();
