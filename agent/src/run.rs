@@ -133,6 +133,11 @@ async fn listeners(web: &Web) -> Result<Vec<TcpListener>> {
 
 fn announce(listeners: &[TcpListener], web: &Web, live: Option<&Live>) {
     let access = live.map(Live::access).unwrap_or_default();
+    if access.publicly {
+        warn!(
+            "a client is let in by the certificate of any authority that this host trusts; name your own with client_ca_file"
+        );
+    }
     for address in listeners.iter().filter_map(|l| l.local_addr().ok()) {
         info!(%address, telemetry_path = web.telemetry_path, tls = access.tls, "serving");
         if address.ip().is_loopback() {

@@ -45,7 +45,7 @@ const STREAMS: u32 = 8;
 /// Pause where the system has no descriptor for another connection.
 const NO_DESCRIPTORS: Duration = Duration::from_secs(1);
 /// A refused handshake is told at most once in this time: a scanner must not fill the log.
-const TELL: Duration = Duration::from_secs(1);
+const TELL: Duration = Duration::from_secs(10);
 
 /// What every connection needs.
 #[derive(Clone)]
@@ -106,7 +106,7 @@ impl Server {
                     let stream = match handshake {
                         Ok(Ok(stream)) => stream,
                         Ok(Err(e)) if is_silent(&e) => return Ok(()),
-                        Ok(Err(e)) => return Err(format!("{peer}: {e}")),
+                        Ok(Err(e)) => return Err(format!("{peer}: {}", reason(&e))),
                         Err(_) => return Err(format!("{peer}: took longer than {} s", HANDSHAKE.as_secs())),
                     };
                     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
@@ -179,6 +179,15 @@ async fn answer(
 fn is_silent(error: &io::Error) -> bool {
     use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
     matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe)
+}
+
+/// Why a handshake failed. Our own reasons are wrapped, and would be shown as a programmer sees them.
+fn reason(error: &io::Error) -> String {
+    use rustls::{CertificateError::Other, Error::InvalidCertificate};
+    match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+        Some(InvalidCertificate(Other(own))) => own.0.to_string(),
+        _ => error.to_string(),
+    }
 }
 
 fn tell(told: &mut Option<Instant>, text: &str) {

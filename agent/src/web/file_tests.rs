@@ -1,6 +1,7 @@
 //! Tests of the file: for each key of the format what is taken, and what is refused with its line.
 
-use super::*;
+use super::{super::reader::go_duration, *};
+use std::time::Duration;
 
 fn parse(text: &str) -> Result<Web, Vec<Problem>> {
     super::parse(text, Path::new("/etc/fivetuple"))

@@ -9,6 +9,7 @@ mod client;
 pub mod file;
 pub mod limit;
 mod offer;
+mod reader;
 mod stamp;
 mod tls;
 
@@ -55,6 +56,8 @@ pub struct Access {
     pub tls: bool,
     /// Whether a password or a valid certificate is needed.
     pub guarded: bool,
+    /// Whether certificates are valid that any of the host's own authorities has signed.
+    pub publicly: bool,
 }
 
 /// The file is wrong, or cannot be read. The log says how; a client need not know.
@@ -69,7 +72,9 @@ impl Live {
             tls::server_config(tls).map_err(|p| ConfigError::Invalid(path.to_owned(), vec![p]))?;
         }
         let certified = web.tls.as_ref().is_some_and(|tls| tls.client_auth == ClientAuth::RequireAndVerify);
-        let access = Access { tls: web.tls.is_some(), guarded: certified || !web.users.is_empty() };
+        let publicly = web.tls.as_ref().is_some_and(|t| t.client_auth.verifies() && t.client_ca.is_none());
+        let guarded = certified || !web.users.is_empty();
+        let access = Access { tls: web.tls.is_some(), guarded, publicly };
         Ok(Self { path: path.to_owned(), access, began_blank, state: Mutex::default() })
     }
 
