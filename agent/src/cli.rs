@@ -56,15 +56,41 @@ pub struct RunArgs {
     /// Check the configuration, say what is wrong with it, and exit
     #[arg(long = "config.check")]
     pub config_check: bool,
-    /// Address to serve on (repeatable): 127.0.0.1:10435, [::1]:10435, or :10435 for every address
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = DEFAULT_LISTEN)]
-    pub listen: Vec<ListenAddress>,
-    /// Path of the metrics
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
-    pub telemetry_path: String,
+    /// Where to serve.
+    #[command(flatten)]
+    pub web: WebArgs,
+    /// How to serve.
+    #[command(flatten)]
+    pub web_config: WebConfigArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Where a daemon serves.
+#[derive(Debug, Args)]
+pub struct WebArgs {
+    /// Address to serve on (repeatable): 127.0.0.1:10435, [::1]:10435, or :10435 for every address
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = DEFAULT_LISTEN)]
+    pub listen: Vec<ListenAddress>,
+    /// Serve on the sockets that systemd passes (LISTEN_FDS) instead of any address
+    #[arg(long = "web.systemd-socket")]
+    pub systemd_socket: bool,
+    /// Path of the metrics
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub telemetry_path: String,
+    /// Scrapes that are answered at the same time; more get 503. 0 for any number
+    #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40)]
+    pub max_requests: usize,
+}
+
+/// The web configuration.
+#[derive(Debug, Default, Args)]
+pub struct WebConfigArgs {
+    /// File (YAML) with TLS, basic authentication, headers and a rate limit, in the format of Prometheus's exporter
+    /// toolkit; in force as it stands, without a reload
+    #[arg(long = "web.config.file", value_name = "PATH")]
+    pub file: Option<PathBuf>,
 }
 
 /// Flags of `fivetuple check`.
@@ -73,6 +99,9 @@ pub struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// The web configuration.
+    #[command(flatten)]
+    pub web_config: WebConfigArgs,
 }
 
 /// Flags of the log, which goes to standard error.
@@ -311,13 +340,20 @@ mod tests {
             "--interface=eth1",
             "--web.listen-address=:9100",
             "--web.listen-address=[::1]:9100",
+            "--web.config.file=/etc/web.yaml",
+            "--web.systemd-socket",
             "--log.level=warn",
             "--log.format=json",
         ])
         .unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
         assert_eq!(run.config.interfaces, ["eth0", "eth1"]);
-        assert_eq!(run.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [":9100", "[::1]:9100"]);
+        assert_eq!(run.web_config.file.as_deref(), Some(std::path::Path::new("/etc/web.yaml")));
+        assert_eq!((run.web.systemd_socket, run.web.max_requests), (true, 40));
+        assert_eq!(
+            run.web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [":9100", "[::1]:9100"]
+        );
         assert_eq!((run.log.level, run.log.format), (LogLevel::Warn, LogFormat::Json));
     }
 

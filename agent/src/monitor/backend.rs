@@ -39,6 +39,10 @@ impl Backend for Monitor {
         metrics::render(self.snapshot()?).context("cannot write the metrics")
     }
 
+    fn metrics_protobuf(&self) -> Result<Vec<u8>> {
+        metrics::render_protobuf(self.snapshot()?).context("cannot write the metrics")
+    }
+
     fn readiness(&self) -> Vec<Check> {
         let names = self.in_force().names.clone();
         let mut checks: Vec<Check> = self

@@ -32,6 +32,7 @@ const TOOLS: &[Tool] = &[
     tool(Scope::Test, "ethtool", &["ethtool"], "offloads of the tests' interfaces"),
     tool(Scope::Test, "ping", &["iputils-ping"], "traffic that is not TCP"),
     tool(Scope::Test, "curl", &["curl"], "requests through the tests' gateways"),
+    tool(Scope::Test, "openssl", &["openssl"], "TLS handshakes with the agent"),
     tool(Scope::Test, "tcpdump", &["tcpdump"], "captures to compare with"),
     tool(Scope::Test, "tshark", &["tshark"], "a second opinion on captures"),
     tool(Scope::Test, "promtool", &["prometheus"], "checks the metrics' form"),
@@ -67,7 +68,7 @@ mod tests {
         };
         assert_eq!(programs(Scope::Build, &[]), ["cc"]);
         assert!(programs(Scope::Build, &["cc"]).is_empty());
-        let most = ["cc", "ip", "ethtool", "ping", "curl", "tcpdump", "tshark"];
+        let most = ["cc", "ip", "ethtool", "ping", "curl", "openssl", "tcpdump", "tshark"];
         assert_eq!(programs(Scope::Test, &most), ["nft", "promtool"]);
     }
 }
