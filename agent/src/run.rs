@@ -1,6 +1,6 @@
 //! The life of the daemon: start, serve, reload, end.
 
-use crate::{cli::RunArgs, config::Settings, http, log, monitor::Monitor, why};
+use crate::{cli::RunArgs, config::Settings, http, log, monitor::Monitor, notify, why};
 use anyhow::{Context as _, Result};
 use std::{
     future::Future,
@@ -49,6 +49,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         listeners.push(address.bind().await?);
     }
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    notify::status("loading the programs");
     // From here on: loading takes seconds, and a signal nobody listens for ends the process.
     let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     tokio::pin!(shutdown);
@@ -57,6 +58,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         loaded = loading => Arc::new(loaded.context("loading the programs failed")??),
         () = &mut shutdown => {
             info!("ending before anything was attached");
+            notify::stopping();
             return Ok(());
         }
     };
@@ -68,12 +70,14 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             // Dropped when this ends, also by a panic.
             let _at_work = at_work;
-            monitor.keep(&stop);
+            let mut watchdog = notify::Watchdog::asked_for();
+            monitor.keep(&stop, || watchdog.beat());
         })?
     };
     announce(&listeners, &settings.telemetry_path);
     let (end, ended) = watch::channel(false);
     let server = tokio::spawn(http::serve(listeners, settings.telemetry_path, monitor.clone(), ended));
+    notify::ready(&monitor.status());
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -86,6 +90,7 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
         }
     }
     info!("ending");
+    notify::stopping();
     stop.store(true, Ordering::Relaxed);
     keeper.thread().unpark();
     let kept = keeper.join();

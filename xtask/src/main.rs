@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod cargo;
 mod ci;
+mod package;
 mod privilege;
 mod readme;
 mod run;
@@ -64,6 +65,12 @@ const VERBS: &[Verb] = &[
         args: "[NAME...] [--rounds N] [--json]",
         about: "measure what it costs, beside yardsticks in the same run (needs root)",
         run: bench::verb,
+    },
+    Verb {
+        name: "package",
+        args: "[--out DIR] [--revision N] [deb] [rpm]",
+        about: "build the packages, into target/packages",
+        run: package::verb,
     },
     Verb {
         name: "tidy",

@@ -50,6 +50,8 @@ use tracing::{error, info, warn};
 
 /// How often the ring is drained. The programs wake nobody: that would cost a packet more than all the rest.
 const DRAIN: Duration = Duration::from_millis(100);
+/// Records that are taken at a time: a flood of them must not keep the thread from all else.
+const ROUND: u64 = 65_536;
 /// How often the interfaces are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How often the tables are swept, at most and at least. Flows that have ended stay until then: on a gateway with
@@ -152,12 +154,15 @@ impl Monitor {
         (0..self.interfaces.len()).try_for_each(|point| self.settle_point(&mut hooks, point, &links))
     }
 
-    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off.
-    pub fn keep(&self, stop: &AtomicBool) {
-        let mut pause = SWEEP.1;
+    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off. `beat` is called whenever
+    /// records were taken, or found to be all taken.
+    pub fn keep(&self, stop: &AtomicBool, mut beat: impl FnMut()) {
+        let (mut pause, mut received) = (SWEEP.1, 0);
         let (mut sweep_at, mut look_at) = (Instant::now(), Instant::now() + LOOK);
         while !stop.load(Ordering::Relaxed) {
-            self.drain(u64::MAX);
+            let enough = received + ROUND;
+            (received, _) = self.drain(enough);
+            beat();
             #[cfg(feature = "probe-log")]
             self.hooks().probe.speak();
             if Instant::now() >= sweep_at {
@@ -180,7 +185,9 @@ impl Monitor {
                 self.look();
                 look_at = Instant::now() + LOOK;
             }
-            thread::park_timeout(DRAIN);
+            if received < enough {
+                thread::park_timeout(DRAIN);
+            }
         }
         let mut hooks = self.hooks();
         for point in 0..self.interfaces.len() {
@@ -279,6 +286,11 @@ impl Monitor {
             hooks.indexes[point] = new;
         }
         Ok(())
+    }
+
+    /// What it does, in a word.
+    pub fn status(&self) -> String {
+        format!("watching; points: {}", self.interfaces.len())
     }
 
     fn hooks(&self) -> MutexGuard<'_, Hooks> {
