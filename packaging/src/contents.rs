@@ -99,9 +99,6 @@ impl Tree {
         self.copy(&args.binary, to)?;
         let path = self.root.join(to);
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-        if args.quick {
-            return Ok(());
-        }
         sh::run(Command::new("strip").arg(path))
     }
 }

@@ -58,7 +58,8 @@ fn libraries(binary: &Path) -> Result<Vec<String>> {
     let said = sh::stdout_of(Command::new("objdump").arg("-p").arg(binary))?;
     let versions = said.lines().filter_map(|line| line.split_whitespace().last()?.strip_prefix("GLIBC_"));
     let numbers = |version: &str| version.split('.').map(|n| n.parse().unwrap_or(0)).collect::<Vec<u32>>();
-    let newest = versions.max_by_key(|version| numbers(version)).context("it is not linked to the C library")?;
+    let newest =
+        versions.max_by_key(|version| numbers(version)).context("it is not linked to the C library")?;
     let mut out = vec![format!("libc6 (>= {newest})")];
     if said.contains("libgcc_s.so.1") {
         out.push("libgcc-s1".to_owned());

@@ -4,12 +4,18 @@ use std::{collections::BTreeMap, env, ffi::OsString, fs, path::Path, process::Co
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
-use xtask::sh;
+use xtask::{
+    bpf::toolchain::{self, Version},
+    sh,
+};
 
 /// Every crate with its licence, and then every text once, with the crates whose folders have it.
 pub fn text() -> Result<String> {
     let used = linked()?;
-    let said = sh::stdout_of(cargo("metadata").args(["--format-version", "1"]))?;
+    // Without this it fetches the crates of every platform.
+    let platform = Version::of(&toolchain::in_use()?)?.host;
+    let said =
+        sh::stdout_of(cargo("metadata").args(["--format-version", "1", "--filter-platform", &platform]))?;
     let metadata: Value = serde_json::from_str(&said)?;
     let packages = metadata["packages"].as_array().context("cargo metadata lists no packages")?;
     let mut list = "What fivetuple is linked from, and under which terms. Their texts follow.\n\n".to_owned();

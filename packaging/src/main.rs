@@ -27,7 +27,7 @@ struct Args {
     /// Revision of the package, for a second one of the same version
     #[arg(long, value_name = "N", default_value_t = 1)]
     revision: u32,
-    /// Leave the programs as large as they are and compress nothing: quick, for tests
+    /// Compress nothing: quick, for tests
     #[arg(long)]
     quick: bool,
     /// Which packages; both, if none is named

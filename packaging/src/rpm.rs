@@ -47,12 +47,7 @@ pub fn build(args: &Args) -> Result<PathBuf> {
         cmd.arg("--define").arg(format!("{name} {value}"));
     }
     sh::stdout_of(cmd.arg(&path))?;
-    let name = format!(
-        "fivetuple-{}-{}.{}.rpm",
-        env!("CARGO_PKG_VERSION"),
-        args.revision,
-        env::consts::ARCH
-    );
+    let name = format!("fivetuple-{}-{}.{}.rpm", env!("CARGO_PKG_VERSION"), args.revision, env::consts::ARCH);
     let package = args.out.join(name);
     package.is_file().then_some(package).context("rpmbuild wrote no package, or one of another name")
 }

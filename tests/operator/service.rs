@@ -139,7 +139,8 @@ fn has_only_the_unit_s_rights(agent: &Agent) {
     let rights = format!("{:016x}", 1_u64 << 12 | 1 << 38 | 1 << 39);
     let user = format!("{NOBODY}\t{NOBODY}\t{NOBODY}\t{NOBODY}");
     let sets = ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"].map(|set| (set, rights.as_str()));
-    for (key, value) in sets.into_iter().chain([("Uid", user.as_str()), ("Gid", &user), ("NoNewPrivs", "1")]) {
+    for (key, value) in sets.into_iter().chain([("Uid", user.as_str()), ("Gid", &user), ("NoNewPrivs", "1")])
+    {
         assert!(status.contains(&format!("\n{key}:\t{value}\n")), "{key} is not {value} in\n{status}");
     }
 }
@@ -162,9 +163,9 @@ fn stops_beating_without_its_reader(agent: &Agent, manager: &Manager) {
 #[track_caller]
 fn thread_named(agent: &Agent, name: &str) -> Pid {
     let tasks = fs::read_dir(format!("/proc/{}/task", agent.pid())).expect("the agent runs");
-    let named = tasks.map(|task| task.expect("it can be listed")).find(|task| {
-        fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name)
-    });
+    let named = tasks
+        .map(|task| task.expect("it can be listed"))
+        .find(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|comm| comm.trim_end() == name));
     let task = named.unwrap_or_else(|| panic!("the agent has no thread {name}"));
     Pid::from_raw(task.file_name().to_string_lossy().parse().expect("a thread has a number"))
 }

@@ -41,7 +41,8 @@ fn the_other_files_load() {
     assert!(gateway.connection_log.is_some());
     let packaged = include_str!("../../../packaging/fivetuple.yaml");
     assert_eq!(parse(packaged).unwrap(), FileSettings::default());
-    let uncommented: String = packaged.lines().filter_map(|l| Some(format!("{}\n", l.strip_prefix('#')?))).collect();
+    let uncommented: String =
+        packaged.lines().filter_map(|l| Some(format!("{}\n", l.strip_prefix('#')?))).collect();
     let uncommented = uncommented.split_once("\ninterfaces").unwrap().1;
     assert_eq!(parse(&format!("interfaces{uncommented}")).unwrap().services.len(), 1);
 }

@@ -112,7 +112,10 @@ impl Monitor {
                 self.reopen_log();
                 let text = why::text(&e);
                 error!(error = text, "the configuration is wrong; the old one stays in force");
-                notify::ready(&format!("{}; the configuration is wrong, the old one is in force", self.status()));
+                notify::ready(&format!(
+                    "{}; the configuration is wrong, the old one is in force",
+                    self.status()
+                ));
                 Err(text)
             }
         }
