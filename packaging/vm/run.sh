@@ -44,6 +44,6 @@ mke2fs -q -t ext4 -d "$work/root" "$work/disk" 2G > /dev/null
 timeout "${VM_TIMEOUT:-1200}" qemu-system-x86_64 -accel tcg,thread=multi -cpu max -m 1024 -smp 2 \
     -nodefaults -no-user-config -nographic -no-reboot -serial stdio -monitor none \
     -drive "file=$work/disk,format=raw,if=virtio,cache=unsafe" \
-    -kernel "$kernel" -initrd "$initrd" -append "root=/dev/vda rw console=ttyS0 panic=-1 quiet mitigations=off" \
-    < /dev/null | tr -d '\r' | tee "$work/log"
+    -kernel "$kernel" -initrd "$initrd" -append "root=/dev/vda rw console=ttyS0 panic=-1 mitigations=off systemd.show_status=1" \
+    < /dev/null | stdbuf -oL tr -d '\r' | tee "$work/log"
 grep -q '^life: all is well$' "$work/log"

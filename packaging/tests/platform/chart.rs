@@ -92,7 +92,7 @@ fn blocks_of_templates_end() {
 /// Three capabilities, as in the unit, and nothing that makes root mighty.
 #[test]
 fn its_rights_are_the_unit_s() {
-    let unit = include_str!("../fivetuple.service");
+    let unit = include_str!("../../fivetuple.service");
     let of_unit = unit.lines().find_map(|line| line.strip_prefix("AmbientCapabilities=")).unwrap();
     let context = &yaml("values.yaml")["securityContext"];
     let added: Vec<_> =
