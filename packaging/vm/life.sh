@@ -75,6 +75,13 @@ until_ pid_is_not "$pid"
 say "stood still, and watching again after $(since "$began") s; last result: $(journalctl -b -u fivetuple | grep -o 'Watchdog timeout' | tail -1)"
 journalctl -b -u fivetuple | grep -q 'Watchdog timeout'
 
+# Upgraded: restarted once the new one is in place. How long nobody watches, the journal tells.
+pid=$(show MainPID)
+dpkg --install /fivetuple.deb
+pid_is_not "$pid"
+answers /-/ready
+say "upgraded: $(journalctl -b -u fivetuple -o short-iso | grep -c 'Started fivetuple') starts so far"
+
 # Stopped: at once, cleanly, and nothing is left on the interface.
 began=$(date +%s)
 systemctl stop fivetuple

@@ -4,6 +4,7 @@
 mod chart;
 mod deb;
 mod host;
+mod image;
 mod package;
 mod rpm;
 mod unit;
