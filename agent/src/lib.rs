@@ -19,6 +19,7 @@ pub mod locate;
 pub mod log;
 pub mod monitor;
 mod netlink;
+pub mod notify;
 pub mod preflight;
 pub mod probe;
 pub mod process;

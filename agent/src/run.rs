@@ -5,6 +5,7 @@ use crate::{
     config::{Settings, Web},
     http, log,
     monitor::Monitor,
+    notify,
     web::Live,
     why,
 };
@@ -58,6 +59,7 @@ pub async fn run(
     // Before anything is attached: a port in use is the likeliest mistake.
     let listeners = listeners(&settings.web).await?;
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    notify::status("loading the programs");
     // From here on: loading takes seconds, and a signal nobody listens for ends the process.
     let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     tokio::pin!(shutdown);
@@ -66,6 +68,7 @@ pub async fn run(
         loaded = loading => Arc::new(loaded.context("loading the programs failed")??),
         () = &mut shutdown => {
             info!("ending before anything was attached");
+            notify::stopping();
             return Ok(());
         }
     };
@@ -77,7 +80,8 @@ pub async fn run(
         std::thread::Builder::new().name("keeper".to_owned()).spawn(move || {
             // Dropped when this ends, also by a panic.
             let _at_work = at_work;
-            monitor.keep(&stop);
+            let mut watchdog = notify::Watchdog::asked_for();
+            monitor.keep(&stop, || watchdog.beat());
         })?
     };
     announce(&listeners, &settings.web, live.as_deref());
@@ -85,6 +89,7 @@ pub async fn run(
     let Web { telemetry_path, max_requests, .. } = settings.web;
     let serving = http::Serving { telemetry_path, max_requests, web: live };
     let server = tokio::spawn(http::serve(listeners, serving, monitor.clone(), ended));
+    notify::ready(&monitor.status());
     loop {
         tokio::select! {
             () = &mut shutdown => break,
@@ -97,6 +102,7 @@ pub async fn run(
         }
     }
     info!("ending");
+    notify::stopping();
     stop.store(true, Ordering::Relaxed);
     keeper.thread().unpark();
     let kept = keeper.join();

@@ -15,4 +15,5 @@ mod refused;
 mod resets;
 mod reuse;
 mod ring;
+mod service;
 mod watch;

@@ -8,6 +8,7 @@ mod build;
 mod cargo;
 mod ci;
 mod demo;
+mod package;
 mod privilege;
 mod readme;
 mod run;
@@ -71,6 +72,12 @@ const VERBS: &[Verb] = &[
         args: "[campus-card] [bank-g] [--json]",
         about: "play the two cases in a world of namespaces, for a person to watch (needs root)",
         run: demo::verb,
+    },
+    Verb {
+        name: "package",
+        args: "[--out DIR] [--revision N] [deb] [rpm]",
+        about: "build the packages, into target/packages",
+        run: package::verb,
     },
     Verb {
         name: "tidy",

@@ -50,6 +50,8 @@ use tracing::{error, info, warn};
 
 /// How often the ring is drained. The programs wake nobody: that would cost a packet more than all the rest.
 const DRAIN: Duration = Duration::from_millis(100);
+/// Records that are taken at a time: a flood of them must not keep the thread from all else.
+const ROUND: u64 = 65_536;
 /// How often the interfaces are looked at.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long a scrape waits for a processor that is just writing a record. It takes nanoseconds, unless the machine is a
@@ -149,23 +151,28 @@ impl Monitor {
         (0..self.interfaces.len()).try_for_each(|point| self.settle_point(&mut hooks, point, &links))
     }
 
-    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off.
+    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off. `beat` is called whenever
+    /// records were taken, or found to be all taken.
     ///
     /// Two threads: a sweep of large tables takes longer than the ring may wait.
-    pub fn keep(&self, stop: &AtomicBool) {
+    pub fn keep(&self, stop: &AtomicBool, mut beat: impl FnMut()) {
         thread::scope(|scope| {
             let sweeper = scope.spawn(|| self.keep_sweeping(stop));
-            let mut look_at = Instant::now() + LOOK;
+            let (mut look_at, mut received) = (Instant::now() + LOOK, 0);
             // It ends before by a panic alone, which leaving the scope passes on.
             while !stop.load(Ordering::Relaxed) && !sweeper.is_finished() {
-                self.drain(u64::MAX);
+                let enough = received + ROUND;
+                (received, _) = self.drain(enough);
+                beat();
                 #[cfg(feature = "probe-log")]
                 self.hooks().probe.speak();
                 if Instant::now() >= look_at {
                     self.look();
                     look_at = Instant::now() + LOOK;
                 }
-                thread::park_timeout(DRAIN);
+                if received < enough {
+                    thread::park_timeout(DRAIN);
+                }
             }
         });
         let mut hooks = self.hooks();
@@ -244,6 +251,11 @@ impl Monitor {
             hooks.indexes[point] = new;
         }
         Ok(())
+    }
+
+    /// What it does, in a word.
+    pub fn status(&self) -> String {
+        format!("watching; points: {}", self.interfaces.len())
     }
 
     fn hooks(&self) -> MutexGuard<'_, Hooks> {

@@ -5,6 +5,7 @@ use crate::{
     aggregate::{Names, snapshot::Reload},
     config::{OTHER_SERVICE, Service, Watch},
     connection_log::Opened,
+    notify,
     source::maps::Maps,
     why,
 };
@@ -85,6 +86,7 @@ impl InForce {
 impl Monitor {
     /// Read the configuration again. What is wrong with it is in the log and in the answer, and the old one stays.
     pub fn reload(&self) -> Result<(), String> {
+        notify::reloading();
         let done = self.source.load().map_err(anyhow::Error::from).and_then(|watch| {
             // First: what cannot be opened leaves all as it was.
             let log = Opened::of(watch.connection_log.as_ref())?;
@@ -97,6 +99,7 @@ impl Monitor {
         match done {
             Ok(fixed) => {
                 info!("the configuration is read again");
+                notify::ready(&self.status());
                 for part in fixed {
                     warn!(
                         "{part} changed in the configuration: that takes effect when the agent is restarted"
@@ -109,6 +112,10 @@ impl Monitor {
                 self.reopen_log();
                 let text = why::text(&e);
                 error!(error = text, "the configuration is wrong; the old one stays in force");
+                notify::ready(&format!(
+                    "{}; the configuration is wrong, the old one is in force",
+                    self.status()
+                ));
                 Err(text)
             }
         }
