@@ -4,6 +4,7 @@
 
 mod bad_input;
 mod connection_log;
+mod flood;
 mod foreign;
 mod full;
 mod hand;

@@ -225,6 +225,12 @@ impl Exposition {
         let tables = |f: fn(&Table) -> u64| {
             snapshot.tables.iter().map(move |table| (vec![("table", table.name)], f(table)))
         };
+        gauges(
+            encoder,
+            "fivetuple_flood",
+            "Whether more connections are asked for than can be followed: of those beyond only the totals are counted.",
+            [(Vec::new(), u64::from(snapshot.flood))],
+        )?;
         gauges(encoder, "fivetuple_table_entries", "Entries of a kernel table.", tables(|t| t.entries))?;
         gauges(
             encoder,

@@ -32,6 +32,8 @@ pub struct Snapshot {
     pub programs: Vec<ProgramRun>,
     /// The newest event of a series.
     pub exemplars: HashMap<SeriesKey, Exemplar>,
+    /// More connections are asked for than can be followed.
+    pub flood: bool,
     /// Resets after a reuse, by point, service and how the second leg stood.
     pub legs: BTreeMap<LegKey, u64>,
     /// What happens between two points.

@@ -189,6 +189,7 @@ impl Monitor {
                 .collect(),
             ring,
             exemplars: records.events.exemplars().clone(),
+            flood: records.flood.on,
             legs: records.legs.counts().clone(),
             inside: records.inside.figures().clone(),
             inside_left_out: records.inside.left_out(),

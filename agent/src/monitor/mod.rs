@@ -46,6 +46,7 @@ use std::{
     thread,
     time::{Duration, Instant, SystemTime},
 };
+use sweeping::Flood;
 use tracing::{error, info, warn};
 
 /// How often the ring is drained. The programs wake nobody: that would cost a packet more than all the rest.
@@ -97,6 +98,8 @@ struct Records {
     swept: Sweep,
     /// Closed connections of each point that a sweep found no room for.
     closed_full: Vec<u64>,
+    /// Whether more connections are asked for than can be followed.
+    flood: Flood,
     log: Log,
 }
 
@@ -137,6 +140,7 @@ impl Monitor {
                 own,
                 swept: Sweep::default(),
                 closed_full: vec![0; interfaces.len()],
+                flood: Flood::default(),
                 log,
             }),
             in_force: RwLock::new(in_force),

@@ -53,7 +53,8 @@ impl InForce {
         let names = self.number(&watch.services)?;
         let number =
             |service: &Service| names.services.iter().position(|n| *n == service.name).unwrap_or(0) as u16;
-        maps.set_limits(&watch.limits)?;
+        // A flood that there is notices the sweep again.
+        maps.set_limits(&watch.limits, false)?;
         maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
         self.names = names;
         self.watch.services = watch.services.clone();
@@ -93,7 +94,9 @@ impl Monitor {
             let mut in_force = self.in_force_mut();
             let fixed = fixed_parts(&in_force.watch, &watch);
             in_force.apply(&watch, &self.maps)?;
-            self.records().log.turn(log)?;
+            let records = &mut *self.records();
+            records.log.turn(log)?;
+            records.flood.full = false;
             Ok(fixed)
         });
         match done {

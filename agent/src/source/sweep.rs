@@ -68,8 +68,8 @@ pub(super) enum Fate {
     End(Close),
 }
 
-/// Decides it; `linger` is how long an ended flow stays.
-pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -> Fate {
+/// Decides it; `linger` is how long an ended flow stays, `opening` how long one that is being opened may be silent.
+pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration, opening: Duration) -> Fate {
     let silence = now.since(flow.last_seen());
     if !flow.has(Flow::USED) {
         return Fate::Keep;
@@ -79,11 +79,31 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -
         return if silence > nanos(linger) { Fate::Drop } else { Fate::Keep };
     }
     let lasting = flow.has(Flow::CONFIRMED) && flow.phase >= Phase::Established as u8 && flow.first_fin == 0;
-    let limit = if lasting { limits.flow_idle_timeout } else { limits.handshake_timeout };
+    let limit = match flow.phase < Phase::Established as u8 {
+        _ if lasting => limits.flow_idle_timeout,
+        true => opening,
+        false => limits.handshake_timeout,
+    };
     if silence > nanos(limit) { Fate::End(how_ended(flow)) } else { Fate::Keep }
 }
 
-/// Sweep all tables, those of closed connections only if `closed`. `own` are the agent's own counts, for each point and
+/// What a sweep is told beside the limits.
+#[derive(Debug, Clone, Copy)]
+pub struct How {
+    /// Closed connections out of their TIME-WAIT window are forgotten.
+    pub forget: bool,
+    /// How long a connection that is being opened may be silent.
+    pub opening: Duration,
+}
+
+impl How {
+    /// All there is to do, by the limits.
+    pub fn usual(limits: &Limits) -> Self {
+        Self { forget: true, opening: limits.handshake_timeout }
+    }
+}
+
+/// Sweep all tables. `own` are the agent's own counts, for each point and
 /// service (`services` of them to a point).
 pub fn sweep(
     maps: &Maps,
@@ -91,14 +111,14 @@ pub fn sweep(
     services: usize,
     limits: &Limits,
     now: Nanos,
-    closed: bool,
+    how: How,
 ) -> io::Result<Sweep> {
     let out = Sweep {
         open: vec![OpenFlows::default(); own.len()],
         closed_full: vec![0; own.len() / services.max(1)],
         ..Sweep::default()
     };
-    let mut pass = Pass { own, services, limits, now, closed, out };
+    let mut pass = Pass { own, services, limits, now, how, out };
     pass.family::<FlowKey4>(&maps.v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, 4)?;
     Ok(pass.out)
@@ -109,7 +129,7 @@ struct Pass<'a> {
     services: usize,
     limits: &'a Limits,
     now: Nanos,
-    closed: bool,
+    how: How,
     out: Sweep,
 }
 
@@ -121,7 +141,7 @@ impl Pass<'_> {
             let (mut over, mut entries) = (Vec::new(), 0);
             map::for_each(table, BPF_F_LOCK, |key: &K, flow: &Flow| {
                 entries += 1;
-                match fate(flow, self.now, self.limits, LINGER) {
+                match fate(flow, self.now, self.limits, LINGER, self.how.opening) {
                     Fate::Keep => self.open(*key, flow),
                     Fate::Drop | Fate::End(_) => over.push((*key, flow.has(Flow::MOVED))),
                 }
@@ -138,7 +158,7 @@ impl Pass<'_> {
         }
         map::delete_all(fd(&family.scores), &scores)?;
         map::for_each(fd(&family.scores), 0, |_: &K, _: &Scoreboard| self.out.entries[first + 3] += 1)?;
-        if self.closed {
+        if self.how.forget {
             self.closed::<K>(family, first + 2)?;
         }
         Ok(())
@@ -156,7 +176,7 @@ impl Pass<'_> {
     fn let_go<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
         let table = fd(if half_open { &family.half_open } else { &family.flows });
         let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
-        let close = match fate(&flow, self.now, self.limits, LINGER) {
+        let close = match fate(&flow, self.now, self.limits, LINGER, self.how.opening) {
             Fate::End(close) => close,
             Fate::Drop => {
                 if !flow.has(Flow::MOVED) {
@@ -267,7 +287,9 @@ mod tests {
     #[test]
     fn silence_ends_what_is_open_and_drops_what_has_ended() {
         let limits = Limits::default();
-        let at = |seconds: u64, f: &Flow| fate(f, Nanos((100 + seconds) * SECOND), &limits, LINGER);
+        let at = |seconds: u64, f: &Flow| {
+            fate(f, Nanos((100 + seconds) * SECOND), &limits, LINGER, limits.handshake_timeout)
+        };
         let syn = flow(Phase::SynSent, 0);
         assert_eq!((at(75, &syn), at(76, &syn)), (Fate::Keep, Fate::End(Close::HandshakeSilence)));
         let established = flow(Phase::Established, Flow::CONFIRMED);
@@ -292,7 +314,7 @@ mod tests {
             services: 2,
             limits: &Limits::default(),
             now: Nanos(0),
-            closed: true,
+            how: How::usual(&Limits::default()),
             out: Sweep::default(),
         };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };
