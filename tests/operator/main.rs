@@ -8,6 +8,7 @@ mod foreign;
 mod full;
 mod hand;
 mod life;
+mod mixin;
 mod older;
 mod prometheus;
 mod refused;

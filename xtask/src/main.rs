@@ -7,6 +7,7 @@ mod bench;
 mod build;
 mod cargo;
 mod ci;
+mod demo;
 mod package;
 mod privilege;
 mod readme;
@@ -65,6 +66,12 @@ const VERBS: &[Verb] = &[
         args: "[NAME...] [--rounds N] [--json]",
         about: "measure what it costs, beside yardsticks in the same run (needs root)",
         run: bench::verb,
+    },
+    Verb {
+        name: "demo",
+        args: "[campus-card] [bank-g] [--json]",
+        about: "play the two cases in a world of namespaces, for a person to watch (needs root)",
+        run: demo::verb,
     },
     Verb {
         name: "package",

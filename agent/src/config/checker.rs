@@ -108,6 +108,7 @@ impl Checker {
                 name: name.clone(),
                 prefixes: prefixes.into_iter().map(|(_, p)| p).collect(),
                 ports,
+                http: entry.http,
             });
         }
         out

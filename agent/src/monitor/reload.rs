@@ -144,7 +144,7 @@ mod tests {
     use crate::config::Tables;
 
     fn service(name: &str) -> Service {
-        Service { name: name.to_owned(), prefixes: Vec::new(), ports: Vec::new() }
+        Service { name: name.to_owned(), prefixes: Vec::new(), ports: Vec::new(), http: false }
     }
 
     #[test]

@@ -48,8 +48,10 @@ pub const TABLES: [(&str, &str); 8] = [
 pub struct Sweep {
     /// Open flows of each point and service.
     pub open: Vec<OpenFlows>,
-    /// Entries of each of [`TABLES`].
+    /// Entries of each of [`TABLES`]; of the closed ones only when they are swept.
     pub entries: [u64; 8],
+    /// Closed connections of each point that found no room, so that a reuse of their five-tuples goes unnoticed.
+    pub closed_full: Vec<u64>,
     /// Connections that ended by silence.
     pub ended: Vec<EndRecord>,
     /// Connections that had ended and were let go, with what came after their end.
@@ -81,16 +83,22 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -
     if silence > nanos(limit) { Fate::End(how_ended(flow)) } else { Fate::Keep }
 }
 
-/// Sweep all tables. `own` are the agent's own counts, for each point and service (`services` of them to a point).
+/// Sweep all tables, those of closed connections only if `closed`. `own` are the agent's own counts, for each point and
+/// service (`services` of them to a point).
 pub fn sweep(
     maps: &Maps,
     own: &mut [Totals],
     services: usize,
     limits: &Limits,
     now: Nanos,
+    closed: bool,
 ) -> io::Result<Sweep> {
-    let mut pass = Pass { own, services, limits, now, out: Sweep { open: Vec::new(), ..Sweep::default() } };
-    pass.out.open = vec![OpenFlows::default(); pass.own.len()];
+    let out = Sweep {
+        open: vec![OpenFlows::default(); own.len()],
+        closed_full: vec![0; own.len() / services.max(1)],
+        ..Sweep::default()
+    };
+    let mut pass = Pass { own, services, limits, now, closed, out };
     pass.family::<FlowKey4>(&maps.v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, 4)?;
     Ok(pass.out)
@@ -101,6 +109,7 @@ struct Pass<'a> {
     services: usize,
     limits: &'a Limits,
     now: Nanos,
+    closed: bool,
     out: Sweep,
 }
 
@@ -129,7 +138,10 @@ impl Pass<'_> {
         }
         map::delete_all(fd(&family.scores), &scores)?;
         map::for_each(fd(&family.scores), 0, |_: &K, _: &Scoreboard| self.out.entries[first + 3] += 1)?;
-        self.closed::<K>(family, first + 2)
+        if self.closed {
+            self.closed::<K>(family, first + 2)?;
+        }
+        Ok(())
     }
 
     fn open<K: Key>(&mut self, key: K, flow: &Flow) {
@@ -163,8 +175,11 @@ impl Pass<'_> {
         self.count(key, &flow, end);
         if flow.closed() {
             match map::update(fd(&family.closed), &key, &Closed::of(&flow), 0) {
-                // Full: a reuse goes unnoticed, as when the programs find no room.
-                Err(e) if e.raw_os_error() == Some(libc::E2BIG) => {}
+                Err(e) if e.raw_os_error() == Some(libc::E2BIG) => {
+                    if let Some(count) = self.out.closed_full.get_mut(usize::from(key.any().point())) {
+                        *count += 1;
+                    }
+                }
                 done => done?,
             }
         }
@@ -277,6 +292,7 @@ mod tests {
             services: 2,
             limits: &Limits::default(),
             now: Nanos(0),
+            closed: true,
             out: Sweep::default(),
         };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };

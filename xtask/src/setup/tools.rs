@@ -34,6 +34,7 @@ const TOOLS: &[Tool] = &[
     tool(Scope::Test, "ethtool", &["ethtool"], "offloads of the tests' interfaces"),
     tool(Scope::Test, "ping", &["iputils-ping"], "traffic that is not TCP"),
     tool(Scope::Test, "curl", &["curl"], "requests through the tests' gateways"),
+    tool(Scope::Test, "openssl", &["openssl"], "TLS handshakes with the agent"),
     tool(Scope::Test, "tcpdump", &["tcpdump"], "captures to compare with"),
     tool(Scope::Test, "tshark", &["tshark"], "a second opinion on captures"),
     tool(Scope::Test, "setpriv", &["util-linux"], "the agent as an ordinary user with three capabilities"),
@@ -73,7 +74,8 @@ mod tests {
         assert!(programs(Scope::Build, &["cc"]).is_empty());
         let packages = ["cc", "strip", "rpmbuild"];
         assert!(programs(Scope::Package, &packages).is_empty());
-        let most = ["ip", "ethtool", "ping", "curl", "tcpdump", "tshark", "setpriv", "systemd-analyze"];
+        let most =
+            ["ip", "ethtool", "ping", "curl", "openssl", "tcpdump", "tshark", "setpriv", "systemd-analyze"];
         assert_eq!(programs(Scope::Test, &[&packages[..], &most].concat()), ["nft", "promtool"]);
     }
 }
