@@ -1,8 +1,8 @@
 //! The web configuration file (`--web.config.file`): TLS, clients' certificates, passwords, headers, a rate limit.
 //!
-//! Its format is that of Prometheus's exporter toolkit ([`file`]). It is in force as it stands: looked at for each request
-//! ([`Live::settings`]), with the certificates for each handshake ([`Live::tls`]), and read where it has changed. A file
-//! that is wrong lets nobody in: it says who may, and what it said before is no longer what the operator wants.
+//! Its format is that of Prometheus's exporter toolkit ([`file`]). It is in force as it stands: looked at for each
+//! request ([`Live::settings`]), with the certificates for each handshake ([`Live::tls`]), and read where it has changed.
+//! A file that is wrong lets nobody in: it says who may, and what it said before is no longer what the operator wants.
 
 pub mod auth;
 mod client;
