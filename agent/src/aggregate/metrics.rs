@@ -105,13 +105,17 @@ impl Exposition {
             let name = format!("fivetuple_tcp_{}", row.series());
             let mut family = encoder.encode_descriptor(&name, row.help(), None, MetricType::Counter)?;
             let width = width(row.labels());
-            for (labels, point, svc) in self.pairs() {
+            // Thousands of series share these: made once, not for each.
+            let combinations: Vec<_> =
+                (0..width / Side::ALL.len()).map(|sub| decode(row.labels(), sub)).collect();
+            for (mut labels, point, svc) in self.pairs() {
                 let totals = self.totals(point, svc);
+                let shared = labels.len();
                 for side in Side::ALL {
-                    for sub in 0..width / Side::ALL.len() {
-                        let mut labels = labels.clone();
+                    for (sub, combination) in combinations.iter().enumerate() {
+                        labels.truncate(shared);
                         labels.push((Side::TABLE.key, side.name()));
-                        labels.extend(decode(row.labels(), sub));
+                        labels.extend(combination);
                         let counter = place(row.base(), width, *side, sub);
                         let value = totals.map_or(0, |t| t.0[counter]);
                         let exemplar = self.0.exemplars.get(&SeriesKey { point, svc, counter });

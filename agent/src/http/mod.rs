@@ -68,9 +68,9 @@ pub trait Backend: Send + Sync + 'static {
 struct Shared {
     backend: Arc<dyn Backend>,
     telemetry_path: String,
-    scrapes: Semaphore,
-    lists: Semaphore,
-    urgent: Semaphore,
+    scrapes: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -79,7 +79,8 @@ impl Shared {
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        self.clone().within(&self.scrapes, answer).await
+        let permits = self.scrapes.clone();
+        self.within(permits, answer).await
     }
 
     /// The same for a list.
@@ -87,7 +88,8 @@ impl Shared {
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        self.clone().within(&self.lists, answer).await
+        let permits = self.lists.clone();
+        self.within(permits, answer).await
     }
 
     /// The same for an answer that does not wait behind the others.
@@ -95,19 +97,25 @@ impl Shared {
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        self.clone().within(&self.urgent, answer).await
+        let permits = self.urgent.clone();
+        self.within(permits, answer).await
     }
 
     async fn within<T: Send + 'static>(
         self: Arc<Self>,
-        permits: &Semaphore,
+        permits: Arc<Semaphore>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        let Ok(_permit) = permits.try_acquire() else {
+        let Ok(permit) = permits.try_acquire_owned() else {
             let text = "too many requests are being answered already; ask again later\n";
             return Err((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response());
         };
-        spawn_blocking(move || answer(&*self.backend)).await.map_err(|_| {
+        let work = move || {
+            // Here, since a client that goes away ends its request, and not what is made for it.
+            let _permit = permit;
+            answer(&*self.backend)
+        };
+        spawn_blocking(work).await.map_err(|_| {
             (StatusCode::INTERNAL_SERVER_ERROR, "the answer failed; the agent's log says why\n")
                 .into_response()
         })
@@ -151,9 +159,9 @@ fn router(serving: Serving, backend: Arc<dyn Backend>) -> Router {
     let shared = Arc::new(Shared {
         backend,
         telemetry_path: telemetry_path.clone(),
-        scrapes: Semaphore::new(scrapes.min(Semaphore::MAX_PERMITS)),
-        lists: Semaphore::new(MAX_LISTS),
-        urgent: Semaphore::new(MAX_URGENT),
+        scrapes: Arc::new(Semaphore::new(scrapes.min(Semaphore::MAX_PERMITS))),
+        lists: Arc::new(Semaphore::new(MAX_LISTS)),
+        urgent: Arc::new(Semaphore::new(MAX_URGENT)),
     });
     let router = Router::new()
         .route("/", get(landing))

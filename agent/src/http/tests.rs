@@ -280,6 +280,27 @@ async fn scrapes_are_bounded() {
     }
 }
 
+/// A scrape goes on when its client goes away, and counts for as long.
+#[tokio::test]
+async fn who_goes_away_makes_no_room() {
+    let fake = Fake::default();
+    let (scrapes, gate) = (fake.scrapes.clone(), fake.gate.clone());
+    let (address, _stop, _server) = start(fake).await;
+    let _shut = gate.lock().await;
+    for n in 1..=MAX_SCRAPES {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let begun = async {
+            while scrapes.load(Ordering::Relaxed) < n {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), begun).await.unwrap();
+    }
+    let one_more = ask(address, "GET /metrics", "").await;
+    assert!(one_more.starts_with("HTTP/1.1 503"), "{one_more}");
+}
+
 #[tokio::test]
 async fn the_end_does_not_wait_for_an_idle_client() {
     let (address, stop, server) = start(Fake::default()).await;
