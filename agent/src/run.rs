@@ -71,6 +71,10 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
             monitor.keep(&stop);
         })?
     };
+    let judge = {
+        let (monitor, stop) = (monitor.clone(), stop.clone());
+        std::thread::Builder::new().name("alerts".to_owned()).spawn(move || monitor.judge(&stop))?
+    };
     announce(&listeners, &settings.telemetry_path);
     let (end, ended) = watch::channel(false);
     let server = tokio::spawn(http::serve(listeners, settings.telemetry_path, monitor.clone(), ended));
@@ -88,7 +92,11 @@ pub async fn run(settings: Settings, shutdown: impl Future<Output = ()>) -> Resu
     info!("ending");
     stop.store(true, Ordering::Relaxed);
     keeper.thread().unpark();
+    judge.thread().unpark();
     let kept = keeper.join();
+    if judge.join().is_err() {
+        error!("the thread that judges the alerts failed; the lines above say why");
+    }
     let _ = end.send(true);
     server.await.context("the HTTP server failed")?;
     kept.map_err(|_| {

@@ -58,7 +58,7 @@ fn put<K: bytemuck::Pod, V: bytemuck::Pod>(map: &aya::maps::MapData, key: K, val
 }
 
 fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
-    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now).unwrap()
+    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now, &mut |_, _| {}).unwrap()
 }
 
 #[test]
@@ -122,6 +122,7 @@ fn services_are_replaced_entry_by_entry() {
         name: "x".to_owned(),
         prefixes: vec![prefix.parse().unwrap()],
         ports,
+        allowed_clients: Vec::new(),
     };
     let wide = service("192.0.2.0/24", vec![8000..=8009]);
     maps.set_services([(1, &wide)]).unwrap();

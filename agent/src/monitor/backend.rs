@@ -8,9 +8,10 @@ use crate::{
         rows::Sight,
         snapshot::{Snapshot, Table},
     },
+    alert::figures::Figures,
     api::{
-        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Refusal,
-        ReuseFilter,
+        AlertList, Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList,
+        Refusal, ReuseFilter,
     },
     connection::{Clock, Connection, second_leg},
     http::Backend,
@@ -36,7 +37,8 @@ const EVENTS: usize = 100;
 
 impl Backend for Monitor {
     fn metrics(&self) -> Result<String> {
-        metrics::render(self.snapshot()?).context("cannot write the metrics")
+        let alerts = Monitor::alerts(self).figures();
+        metrics::render(Snapshot { alerts, ..self.figures()? }).context("cannot write the metrics")
     }
 
     fn readiness(&self) -> Vec<Check> {
@@ -137,14 +139,19 @@ impl Backend for Monitor {
         reuse::report(&list.connections, &points, asked, list.forgotten).map_err(Refusal::Filter)
     }
 
+    fn alerts(&self) -> AlertList {
+        let standings = Monitor::alerts(self).figures().standings;
+        AlertList::of(standings)
+    }
+
     fn reload(&self) -> Result<(), String> {
         Monitor::reload(self)
     }
 }
 
 impl Monitor {
-    /// All figures of this moment.
-    fn snapshot(&self) -> Result<Snapshot> {
+    /// All figures of this moment, without the alerts that they are judged by.
+    pub(super) fn figures(&self) -> Result<Snapshot> {
         let (health, ring) = self.health()?;
         let (names, room, reload) = {
             let in_force = self.in_force();
@@ -165,7 +172,9 @@ impl Monitor {
         let open = (0..totals.len()).map(|i| records.swept.open.get(place(i)).copied().unwrap_or_default());
         let services_used = self.maps.service_entries()?;
         let tables = self.capacities.iter().zip(records.swept.entries.into_iter().chain([services_used]));
+        let foreign = (0..totals.len()).map(|i| records.foreign.counted(i / services, i % services));
         Ok(Snapshot {
+            foreign: foreign.collect(),
             totals,
             open: open.collect(),
             attached,
@@ -180,6 +189,7 @@ impl Monitor {
             inside: records.inside.figures().clone(),
             inside_left_out: records.inside.left_out(),
             connection_log: records.log.lines(),
+            alerts: Figures::default(),
             process: Process::read(),
             points: names.points,
             services: names.services,

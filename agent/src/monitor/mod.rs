@@ -2,6 +2,7 @@
 //!
 //! One thread keeps it ([`Monitor::keep`]); any other may ask it ([`backend`]) or change it ([`reload`]).
 
+mod alerts;
 mod backend;
 mod legs;
 mod reload;
@@ -10,6 +11,7 @@ use crate::{
     aggregate::{
         Names,
         events::{self, Events},
+        foreign::{Allowed, Foreign},
         inside::Inside,
         rows::nanos,
         snapshot::{Ring as RingFigures, Totals},
@@ -28,11 +30,13 @@ use crate::{
     sys, why,
 };
 use agent_ebpf::{
+    flow::Flow,
     health::Health,
     layout::{HealthCounts, MAX_POINTS, maps},
     record::Record,
     time::Nanos,
 };
+use alerts::Alerts;
 use anyhow::{Result, bail};
 use legs::Legs;
 use reload::InForce;
@@ -78,6 +82,7 @@ pub struct Monitor {
     hooks: Mutex<Hooks>,
     records: Mutex<Records>,
     in_force: RwLock<InForce>,
+    alerts: Mutex<Alerts>,
 }
 
 /// The programs, and on which interface each point is now.
@@ -95,6 +100,8 @@ struct Records {
     inside: Inside,
     /// Resets by the state of the second leg.
     legs: Legs,
+    /// Connections of clients that are not allowed.
+    foreign: Foreign,
     /// The agent's own counts, for each point and for each service there is room for.
     own: Vec<Totals>,
     /// The last sweep.
@@ -124,6 +131,7 @@ impl Monitor {
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
         let mut in_force = InForce::new(&watch, room);
         in_force.apply(&watch, &maps)?;
+        let alerts = Mutex::new(Alerts::new(&watch));
         let interfaces = watch.interfaces;
         let own = vec![Totals::default(); interfaces.len() * room as usize];
         Ok(Self {
@@ -136,11 +144,13 @@ impl Monitor {
                 events: Events::default(),
                 inside: Inside::default(),
                 legs: Legs::default(),
+                foreign: Foreign::default(),
                 own,
                 swept: Sweep::default(),
                 log,
             }),
             in_force: RwLock::new(in_force),
+            alerts,
             interfaces,
         })
     }
@@ -196,8 +206,11 @@ impl Monitor {
     fn drain(&self, enough: u64) -> (u64, u64) {
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let in_force = self.in_force();
-        let Records { ring, events, log, .. } = &mut *self.records();
-        ring.drain(enough, |record| keep(record, (now, clock), &in_force.names, events, log));
+        let Records { ring, events, log, foreign, .. } = &mut *self.records();
+        ring.drain(enough, |record| {
+            keep(record, (now, clock), &in_force.names, events, log);
+            count_foreign(record, &in_force.allowed, foreign);
+        });
         log.flush();
         (ring.received, ring.malformed)
     }
@@ -222,15 +235,19 @@ impl Monitor {
     fn sweep(&self, pause: Duration) -> std::io::Result<()> {
         let in_force = self.in_force();
         let (limits, room) = (&in_force.watch.limits, in_force.room as usize);
-        let Records { own, swept, events, inside, log, .. } = &mut *self.records();
+        let Records { own, swept, events, inside, log, foreign, .. } = &mut *self.records();
         let (now, clock) = (SystemTime::now(), sys::monotonic());
-        *swept = sweep::sweep(&self.maps, own, room, limits, clock)?;
+        let mut open = |key, flow: &Flow| foreign.open(&in_force.allowed, key, flow);
+        *swept = sweep::sweep(&self.maps, own, room, limits, clock, &mut open)?;
         for end in swept.ended.drain(..) {
             inside.take(&events::sight(&end), clock);
-            keep(&Record::End(end), (now, clock), &in_force.names, events, log);
+            let record = Record::End(end);
+            keep(&record, (now, clock), &in_force.names, events, log);
+            count_foreign(&record, &in_force.allowed, foreign);
         }
         for last in swept.settled.drain(..) {
             inside.take(&last, clock);
+            foreign.forget(&last);
             events.settle(&last);
         }
         // The last point tells a sweep after the first at the latest, and one to spare.
@@ -311,6 +328,12 @@ fn keep(
         && log.is_on()
     {
         log.add(&Connection::of(&events::sight(end), names, Clock::new(now, clock)));
+    }
+}
+
+fn count_foreign(record: &Record, allowed: &Allowed, foreign: &mut Foreign) {
+    if let Record::End(end) = record {
+        foreign.ended(allowed, &events::sight(end));
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::Monitor;
 use crate::{
-    aggregate::{Names, snapshot::Reload},
+    aggregate::{Names, foreign::Allowed, snapshot::Reload},
     config::{OTHER_SERVICE, Service, Watch},
     connection_log::Opened,
     source::maps::Maps,
     why,
 };
 use anyhow::{Result, bail};
+use ipnet::IpNet;
 use std::time::SystemTime;
 use tracing::{error, info, warn};
 
@@ -27,6 +28,8 @@ pub struct InForce {
     pub watch: Watch,
     /// Names of points and services, by their numbers.
     pub names: Names,
+    /// Whose clients each service is for.
+    pub allowed: Allowed,
     /// Services that the totals have room for.
     pub room: u32,
     /// How the last reading of the configuration went.
@@ -42,6 +45,7 @@ impl InForce {
         Self {
             watch: Watch { interfaces, tables, ..Watch::default() },
             names,
+            allowed: Allowed::new(),
             room,
             reload: Reload::default(),
         }
@@ -54,10 +58,12 @@ impl InForce {
             |service: &Service| names.services.iter().position(|n| *n == service.name).unwrap_or(0) as u16;
         maps.set_limits(&watch.limits)?;
         maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
+        self.allowed = names.services.iter().map(|name| clients_of(name, &watch.services)).collect();
         self.names = names;
         self.watch.services = watch.services.clone();
         self.watch.limits = watch.limits.clone();
         self.watch.connection_log = watch.connection_log.clone();
+        self.watch.alerts = watch.alerts.clone();
         self.reload = Reload { successful: true, success_at: SystemTime::now() };
         Ok(())
     }
@@ -96,6 +102,7 @@ impl Monitor {
         });
         match done {
             Ok(fixed) => {
+                self.settle_alerts();
                 info!("the configuration is read again");
                 for part in fixed {
                     warn!(
@@ -125,6 +132,11 @@ impl Monitor {
     }
 }
 
+fn clients_of(name: &str, services: &[Service]) -> Vec<IpNet> {
+    let service = services.iter().find(|service| service.name == *name);
+    service.map_or_else(Vec::new, |service| service.allowed_clients.clone())
+}
+
 /// What differs and cannot be changed while the programs run.
 fn fixed_parts(old: &Watch, new: &Watch) -> Vec<&'static str> {
     let parts = [("interfaces", old.interfaces != new.interfaces), ("tables", old.tables != new.tables)];
@@ -137,7 +149,12 @@ mod tests {
     use crate::config::Tables;
 
     fn service(name: &str) -> Service {
-        Service { name: name.to_owned(), prefixes: Vec::new(), ports: Vec::new() }
+        Service {
+            name: name.to_owned(),
+            prefixes: Vec::new(),
+            ports: Vec::new(),
+            allowed_clients: Vec::new(),
+        }
     }
 
     #[test]

@@ -81,15 +81,17 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -
     if silence > nanos(limit) { Fate::End(how_ended(flow)) } else { Fate::Keep }
 }
 
-/// Sweep all tables. `own` are the agent's own counts, for each point and service (`services` of them to a point).
+/// Sweep all tables and show each open flow to `open`. `own` are the agent's own counts, for each point and service (`services` of them to a point).
 pub fn sweep(
     maps: &Maps,
     own: &mut [Totals],
     services: usize,
     limits: &Limits,
     now: Nanos,
+    open: &mut dyn FnMut(FlowKey, &Flow),
 ) -> io::Result<Sweep> {
-    let mut pass = Pass { own, services, limits, now, out: Sweep { open: Vec::new(), ..Sweep::default() } };
+    let mut pass =
+        Pass { own, services, limits, now, open, out: Sweep { open: Vec::new(), ..Sweep::default() } };
     pass.out.open = vec![OpenFlows::default(); pass.own.len()];
     pass.family::<FlowKey4>(&maps.v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, 4)?;
@@ -101,6 +103,8 @@ struct Pass<'a> {
     services: usize,
     limits: &'a Limits,
     now: Nanos,
+    /// Is shown each flow that is open.
+    open: &'a mut dyn FnMut(FlowKey, &Flow),
     out: Sweep,
 }
 
@@ -136,6 +140,7 @@ impl Pass<'_> {
         let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
         if let Some(count) = self.out.open.get_mut(at).filter(|_| is_open(flow) && !flow.has(Flow::MOVED)) {
             count.open += 1;
+            (self.open)(key.any(), flow);
             count.stalled += u64::from(flow.stalled(self.now, nanos(self.limits.stall)));
         }
     }
@@ -277,6 +282,7 @@ mod tests {
             services: 2,
             limits: &Limits::default(),
             now: Nanos(0),
+            open: &mut |_, _| {},
             out: Sweep::default(),
         };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };
