@@ -13,6 +13,7 @@ pub mod agent;
 pub mod cases;
 pub mod command;
 pub mod eventually;
+pub mod hook;
 pub mod impair;
 pub mod netns;
 pub mod packet_socket;

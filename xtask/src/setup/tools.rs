@@ -35,7 +35,16 @@ const TOOLS: &[Tool] = &[
     tool(Scope::Test, "tcpdump", &["tcpdump"], "captures to compare with"),
     tool(Scope::Test, "tshark", &["tshark"], "a second opinion on captures"),
     tool(Scope::Test, "promtool", &["prometheus"], "checks the metrics' form"),
+    tool(
+        Scope::Test,
+        "prometheus-alertmanager",
+        &["prometheus-alertmanager"],
+        "takes the alerts of the tests",
+    ),
 ];
+
+/// Packages that start a server of the same name.
+const SERVERS: &[&str] = &["prometheus", "prometheus-alertmanager"];
 
 /// The programs that this scope needs and the host does not have.
 pub fn missing(scope: Scope, has: impl Fn(&str) -> bool) -> Vec<&'static Tool> {
@@ -49,9 +58,9 @@ pub fn install(apt: &mut Apt, tools: &[&Tool]) -> Result<()> {
     }
     let packages: Vec<&str> = tools.iter().flat_map(|tool| tool.packages).copied().collect();
     apt.install(&packages, "to install the packages above")?;
-    if packages.contains(&"prometheus") {
-        // The package starts a server, now and at every boot. Only promtool was wanted.
-        apt.stop_service("prometheus");
+    // These packages start a server, now and at every boot. Only the programs were wanted.
+    for server in SERVERS.iter().filter(|server| packages.contains(server)) {
+        apt.stop_service(server);
     }
     Ok(())
 }
@@ -68,6 +77,6 @@ mod tests {
         assert_eq!(programs(Scope::Build, &[]), ["cc"]);
         assert!(programs(Scope::Build, &["cc"]).is_empty());
         let most = ["cc", "ip", "ethtool", "ping", "curl", "tcpdump", "tshark"];
-        assert_eq!(programs(Scope::Test, &most), ["nft", "promtool"]);
+        assert_eq!(programs(Scope::Test, &most), ["nft", "promtool", "prometheus-alertmanager"]);
     }
 }
