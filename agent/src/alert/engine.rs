@@ -10,7 +10,7 @@ use super::{
     judge::{Finding, Past},
     message::Alert,
     moment::{Moment, WallClock},
-    rule::{Kind, Rule},
+    rule::{Kind, Limit, Rule},
     state::{Act, Event, State, next},
 };
 use crate::aggregate::snapshot::Snapshot;
@@ -18,6 +18,9 @@ use std::{collections::BTreeMap, time::Duration};
 
 /// Two looks further apart than this have a gap between them.
 const GAP: Duration = Duration::from_secs(5);
+
+/// After a restart a group that does not show within its window, `keep_firing` and this is no more.
+const RETURN: Duration = Duration::from_secs(60);
 
 /// The rules and their alerts.
 #[derive(Debug, Default)]
@@ -29,6 +32,8 @@ pub struct Engine {
     svcs: Vec<String>,
     clock: WallClock,
     last: Duration,
+    /// Alerts that fired before a restart and have no rule any more: still to be told that they are over.
+    ownerless: Vec<Alert>,
 }
 
 #[derive(Debug)]
@@ -38,8 +43,8 @@ struct Watched {
     groups: BTreeMap<Cell, Group>,
     /// Since when a place that appears was at 0; none before the first look, after which it is known.
     since: Option<Duration>,
-    /// Alerts that fired before a restart and whose group has not been met yet.
-    before: Vec<Alert>,
+    /// Alerts that fired before a restart and whose group has not been met yet, and until when it is waited for.
+    before: Vec<(Duration, Alert)>,
 }
 
 /// An alert, whether it fires or not.
@@ -90,8 +95,12 @@ impl Engine {
     /// Takes up alerts that were firing when the agent ended. They were told, and are not told again.
     pub fn restore(&mut self, alerts: Vec<Alert>) {
         for alert in alerts {
-            if let Some(watched) = self.rules.iter_mut().find(|watched| watched.rule.name == alert.rule) {
-                watched.before.push(alert);
+            match self.rules.iter_mut().find(|watched| watched.owns(&alert)) {
+                Some(watched) => {
+                    let until = self.last + watched.rule.window + watched.rule.keep_firing + RETURN;
+                    watched.before.push((until, alert));
+                }
+                None => self.ownerless.push(alert),
             }
         }
     }
@@ -101,6 +110,8 @@ impl Engine {
         self.clock.read(now);
         let passed = now.mono.saturating_sub(self.last);
         self.last = now.mono;
+        let over = self.clock.wall(now.mono);
+        let told = self.ownerless.drain(..).map(|alert| alert.resolved(over)).collect();
         let mut step = Step {
             now: now.mono,
             passed,
@@ -109,7 +120,7 @@ impl Engine {
             svcs: &self.svcs,
             clock: &self.clock,
             witness,
-            told: Vec::new(),
+            told,
         };
         for watched in &mut self.rules {
             watched.step(&mut step);
@@ -132,20 +143,17 @@ impl Engine {
             let mut watched = Watched::new(rule, None);
             if let Some(mut before) = old.remove(&watched.rule.name) {
                 if before.rule.same_history(&watched.rule) {
-                    (watched.pasts, watched.since) = (before.pasts, before.since);
+                    (watched.pasts, watched.since) = (std::mem::take(&mut before.pasts), before.since);
                 }
                 if same_labels && before.rule.same_alerts(&watched.rule) {
-                    watched.groups = before.groups;
+                    (watched.groups, watched.before) = (before.groups, before.before);
                 } else {
-                    over.extend(
-                        before.groups.values_mut().filter_map(|group| group.end(&self.clock, self.last)),
-                    );
+                    over.extend(before.end(&self.clock, self.last));
                 }
             }
             self.rules.push(watched);
         }
-        let gone = old.values_mut().flat_map(|watched| watched.groups.values_mut());
-        over.extend(gone.filter_map(|group| group.end(&self.clock, self.last)));
+        over.extend(old.values_mut().flat_map(|watched| watched.end(&self.clock, self.last)));
         (self.labels, self.svcs) = (labels, svcs);
         over
     }
@@ -154,7 +162,7 @@ impl Engine {
     pub fn firing(&self) -> Vec<Alert> {
         let groups = self.rules.iter().flat_map(|watched| watched.groups.values());
         let told = groups.filter_map(|group| Some((group.fired, group.alert.clone()?)));
-        let restored = self.rules.iter().flat_map(|watched| watched.before.iter().cloned());
+        let restored = self.rules.iter().flat_map(|watched| &watched.before).map(|(_, alert)| alert.clone());
         told.map(|(fired, alert)| Alert { starts_at: self.clock.wall(fired), ..alert })
             .chain(restored)
             .collect()
@@ -209,8 +217,10 @@ impl Watched {
         for (key, (finding, worst)) in found {
             let group = self.groups.entry(key).or_insert_with(|| {
                 let place = place(key, step.snapshot);
-                let same = |alert: &mut Alert| place.iter().all(|(label, value)| alert.label(label) == value);
-                let alert = self.before.extract_if(.., same).next();
+                let same = |(_, alert): &mut (Duration, Alert)| {
+                    place.iter().all(|(label, value)| alert.label(label) == value)
+                };
+                let alert = self.before.extract_if(.., same).next().map(|(_, alert)| alert);
                 let state = if alert.is_some() { State::Firing } else { State::Inactive };
                 let fired = alert.as_ref().map(|alert| step.clock.mono(alert.starts_at)).unwrap_or_default();
                 Group { state, fired, place, alert, ..Group::default() }
@@ -218,13 +228,28 @@ impl Watched {
             (group.worst, group.value) = (worst, finding.value);
             group.lead(&self.rule, finding.event, step);
         }
+        let over = self.before.extract_if(.., |(until, _)| *until <= step.now);
+        step.told.extend(over.map(|(_, alert)| alert.resolved(step.clock.wall(step.now))));
+    }
+
+    /// Whether an alert that was told before a restart is one of this rule.
+    fn owns(&self, alert: &Alert) -> bool {
+        let rule = &self.rule;
+        (&rule.name, rule.severity.name()) == (&alert.rule, &alert.severity)
+            && rule.labels.iter().all(|(name, value)| alert.label(name) == value)
+    }
+
+    /// Ends all alerts of the rule; what is to be told of that.
+    fn end(&mut self, clock: &WallClock, now: Duration) -> Vec<Alert> {
+        let met = self.groups.values_mut().filter_map(|group| group.end(clock, now));
+        let unmet = self.before.drain(..).map(|(_, alert)| alert.resolved(clock.wall(now)));
+        met.chain(unmet).collect()
     }
 
     /// What the rule comes to in each group, and the worst place in it.
     fn find(&mut self, step: &Step<'_, '_>) -> BTreeMap<Cell, (Finding, Cell)> {
-        let events = self.rule.events.read(step.snapshot, step.svcs);
-        let of = self.rule.of.as_ref().map(|of| of.read(step.snapshot, step.svcs));
-        self.pasts.retain(|cell, _| events.contains_key(cell));
+        let events = self.rule.events.read(step.snapshot);
+        let of = self.rule.of.as_ref().map(|of| of.read(step.snapshot));
         let mut out: BTreeMap<Cell, (Finding, Cell)> = BTreeMap::new();
         for (cell, count) in events {
             let of = of.as_ref().map(|of| of.get(&cell).copied().unwrap_or_default());
@@ -233,6 +258,9 @@ impl Watched {
                 None => Past::new(&self.rule, step.now, count, of),
             });
             past.push(step.now, count, of);
+            if !self.rule.events.judges(cell, step.snapshot, step.svcs) {
+                continue;
+            }
             let finding = past.judge(&self.rule);
             let by = self.rule.by;
             let group = Cell {
@@ -261,7 +289,7 @@ fn rank(rule: &Rule, finding: Finding) -> (u8, f64) {
     };
     let place = order.iter().position(|event| *event == finding.event).unwrap_or_default();
     let value = finding.value.unwrap_or_default();
-    (place as u8, if matches!(rule.fire, super::rule::Limit::Below(_)) { -value } else { value })
+    (place as u8, if matches!(rule.fire, Limit::Below(_)) { -value } else { value })
 }
 
 /// The labels of a group.

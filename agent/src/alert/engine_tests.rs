@@ -6,7 +6,11 @@ use crate::{
         inside::{Figures, Pair},
         metrics::tests::snapshot,
     },
-    alert::{defaults::tests::rule, message::Status, rule::By},
+    alert::{
+        defaults::tests::rule,
+        message::Status,
+        rule::{By, Severity},
+    },
 };
 use agent_ebpf::{
     anomaly::Anomaly,
@@ -241,7 +245,7 @@ fn a_reload_keeps_what_fires_while_it_is_the_same_alert() {
     (0..300).for_each(|_| world.second());
     world.add(OUTSIDE, Anomaly::Reset.place(Side::Server, 0), 5);
     world.second();
-    let higher = Rule { fire: super::super::rule::Limit::Above(1_000.0), clear: 900.0, ..first.clone() };
+    let higher = Rule { fire: Limit::Above(1_000.0), clear: 900.0, ..first.clone() };
     world.reload(vec![higher.clone()]);
     (0..100).for_each(|_| world.second());
     assert_eq!(world.times(), [(301, Status::Firing)], "other thresholds: it goes on");
@@ -250,7 +254,7 @@ fn a_reload_keeps_what_fires_while_it_is_the_same_alert() {
     world.reload(vec![other_window]);
     (0..30).for_each(|_| world.second());
     assert_eq!(world.engine.standings()[0].state, State::Clearing, "the new window is not whole yet");
-    world.reload(vec![Rule { severity: super::super::rule::Severity::Watch, ..first }]);
+    world.reload(vec![Rule { severity: Severity::Watch, ..first }]);
     assert_eq!(world.times()[1..], [(431, Status::Resolved)], "it is another alert now");
     world.add(OUTSIDE, Anomaly::Reset.place(Side::Server, 0), 1);
     world.second();
@@ -273,6 +277,20 @@ fn the_alerts_of_a_service_that_is_no_more_are_over() {
     assert!(over.is_empty());
     world.second();
     assert_eq!(world.times()[1..], [(201, Status::Resolved)]);
+}
+
+#[test]
+fn a_service_that_comes_back_has_no_sudden_past() {
+    let rules = || vec![rule("FivetupleResetsTimeWait")];
+    let mut world = World::new(rules());
+    world.add(OUTSIDE, Anomaly::Reset.place(Side::Server, 0), 5);
+    world.second();
+    world.engine.reload(rules(), BTreeMap::new(), vec!["bank".to_owned()]);
+    (0..600).for_each(|_| world.second());
+    assert_eq!(world.times(), [(1, Status::Firing), (2, Status::Resolved)]);
+    world.reload(rules());
+    (0..600).for_each(|_| world.second());
+    assert_eq!(world.times().len(), 2, "its resets are long ago");
 }
 
 #[test]
@@ -300,6 +318,23 @@ fn what_fired_before_a_restart_is_not_told_again_and_is_over_once() {
             assert_eq!((over.starts_at, &over.fingerprint), (saved[0].starts_at, &saved[0].fingerprint));
         }
     }
+}
+
+#[test]
+fn what_fired_before_a_restart_and_is_no_more_is_over() {
+    let mut before = World::new(vec![rule("FivetupleSuccessRate"), rule("FivetupleReorderedInside")]);
+    let mut figures = Figures::default();
+    figures.sides[0].reordered = 3;
+    before.snapshot.inside.insert(Pair { from: 0, to: 1, svc: 1 }, figures);
+    (0..60).for_each(|_| before.traffic(false));
+    assert_eq!(before.times().len(), 2);
+    // The one has no rule any more; the other's pair of points never shows again.
+    let mut world = World::new(vec![rule("FivetupleReorderedInside")]);
+    world.engine.restore(before.engine.firing());
+    (0..2_000).for_each(|_| world.second());
+    let over = 300 + 600 + 60;
+    assert_eq!(world.times(), [(1, Status::Resolved), (over, Status::Resolved)]);
+    assert!(world.engine.firing().is_empty());
 }
 
 /// Every rule is silent while nothing is wrong: points attached, connections answered, a few losses.

@@ -87,7 +87,7 @@ impl Past {
                     Some((count, then)) if count.max(then) < rule.minimum => nothing(Event::Clear),
                     // Never by nothing: where there was none before, any is more than every multiple.
                     Some((count, then)) => {
-                        compare(rule, if then > 0.0 { count / then } else { f64::MAX }, true)
+                        compare(rule, if then > 0.0 { count / then } else { f64::INFINITY }, true)
                     }
                 }
             }

@@ -112,7 +112,7 @@ impl Alert {
 fn describe(rule: &Rule, value: Option<f64>) -> String {
     let value = match (rule.kind, value) {
         (_, None) => "Nothing known".to_owned(),
-        (_, Some(f64::MAX)) => "Infinitely many".to_owned(),
+        (_, Some(n)) if n.is_infinite() => "Infinitely many".to_owned(),
         (Kind::Ratio, Some(share)) => format!("{:.1} %", share * 100.0),
         (_, Some(n)) if n.fract() == 0.0 => format!("{n:.0}"),
         (_, Some(n)) => format!("{n:.3}"),

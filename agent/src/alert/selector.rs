@@ -19,14 +19,14 @@ impl Selector {
         self.families.first().map_or(Place::Agent, |family| family.place)
     }
 
-    /// The figures of a snapshot. Without a service of their own choice only the named services `svcs` count, and where
-    /// there are none, `other`.
-    pub fn read(&self, snapshot: &Snapshot, svcs: &[String]) -> BTreeMap<Cell, f64> {
+    /// The figures of a snapshot: also those of services that are not judged now, so that one that is judged again has no
+    /// sudden past.
+    pub fn read(&self, snapshot: &Snapshot) -> BTreeMap<Cell, f64> {
         let mut out = BTreeMap::new();
         for family in &self.families {
             let counts: Vec<bool> = (0..family.width()).map(|sub| self.counts(family, sub)).collect();
             family.read(snapshot, &mut |cell, sub, value| {
-                if counts[sub] && self.takes(cell, snapshot, svcs) {
+                if counts[sub] && self.takes(cell, snapshot) {
                     *out.entry(cell).or_default() += value;
                 }
             });
@@ -43,16 +43,21 @@ impl Selector {
         })
     }
 
-    fn takes(&self, cell: Cell, snapshot: &Snapshot, svcs: &[String]) -> bool {
+    fn takes(&self, cell: Cell, snapshot: &Snapshot) -> bool {
         let point = |n: Option<usize>| n.and_then(|n| snapshot.points.get(n));
         let svc = cell.svc.and_then(|n| snapshot.services.get(n));
         point(cell.point).is_none_or(|point| self.allows("point", point))
             && point(cell.to).is_none_or(|to| self.allows("to", to))
-            && svc.is_none_or(|svc| match self.only.get("svc") {
-                Some(asked) => asked.contains(svc) && (svc == OTHER_SERVICE || svcs.contains(svc)),
-                None if svcs.is_empty() => svc == OTHER_SERVICE,
-                None => svcs.contains(svc),
-            })
+            && svc.is_none_or(|svc| self.allows("svc", svc))
+    }
+
+    /// Whether a cell is judged. Without a service of the rule's own choice the named services `svcs` are, and where there
+    /// are none, `other`.
+    pub fn judges(&self, cell: Cell, snapshot: &Snapshot, svcs: &[String]) -> bool {
+        cell.svc.and_then(|n| snapshot.services.get(n)).is_none_or(|svc| {
+            let other = svc == OTHER_SERVICE && (svcs.is_empty() || self.only.contains_key("svc"));
+            other || svcs.contains(svc)
+        })
     }
 
     /// Whether a label may have that value.
@@ -91,7 +96,8 @@ mod tests {
 
     fn sum(selector: &Selector, s: &Snapshot, svcs: &[&str]) -> Vec<f64> {
         let svcs: Vec<_> = svcs.iter().map(ToString::to_string).collect();
-        selector.read(s, &svcs).into_values().collect()
+        let judged = |(cell, _): &(Cell, f64)| selector.judges(*cell, s, &svcs);
+        selector.read(s).into_iter().filter(judged).map(|(_, value)| value).collect()
     }
 
     #[test]

@@ -21,6 +21,8 @@ use anyhow::{Context as _, Result};
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     sync::{
         MutexGuard, PoisonError,
@@ -39,6 +41,8 @@ pub struct Alerts {
     sinks: Sinks,
     judged: u64,
     failed: u64,
+    /// The last time.
+    failing: bool,
     spent: Duration,
 }
 
@@ -58,7 +62,7 @@ impl Alerts {
             }
         }
         let zero = Duration::ZERO;
-        Self { settings, engine, sinks: Sinks::default(), judged: 0, failed: 0, spent: zero }
+        Self { settings, engine, sinks: Sinks::default(), judged: 0, failed: 0, failing: false, spent: zero }
     }
 
     /// How all stands.
@@ -99,13 +103,17 @@ impl Monitor {
             let mut alerts = self.alerts();
             alerts.spent += began.elapsed();
             match done {
-                Ok(()) => alerts.judged += 1,
+                Ok(()) => {
+                    alerts.judged += 1;
+                    alerts.failing = false;
+                }
                 Err(e) => {
                     // Once a second until it works again: one line for each would bury the first.
-                    if alerts.failed == 0 {
+                    if !alerts.failing {
                         error!(error = why::text(&e), "cannot judge the alerts: there are no figures");
                     }
                     alerts.failed += 1;
+                    alerts.failing = true;
                 }
             }
             if Instant::now() >= remind_at {
@@ -192,6 +200,9 @@ fn read(path: &Path) -> Result<Vec<Alert>> {
 
 fn write(path: &Path, alerts: &[Alert]) -> Result<()> {
     let new = path.with_added_extension("new");
-    let written = fs::write(&new, serde_json::to_vec(alerts)?).and_then(|()| fs::rename(&new, path));
+    let text = serde_json::to_vec(alerts)?;
+    // It names addresses.
+    let file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(&new);
+    let written = file.and_then(|mut file| file.write_all(&text)).and_then(|()| fs::rename(&new, path));
     written.with_context(|| format!("alerts.state_file: cannot write {}", path.display()))
 }

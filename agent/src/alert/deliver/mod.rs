@@ -91,12 +91,20 @@ struct Sink {
 }
 
 impl Sinks {
-    /// Takes other receivers. One that stays as it is keeps its queue; what is queued for one that goes is dropped.
+    /// Takes other receivers. What is queued for one goes on to the one of the same name, and is dropped where there is
+    /// none.
     pub fn settle(&mut self, settings: &[SinkSettings]) {
-        let old = std::mem::take(&mut self.all);
-        let (kept, gone): (Vec<Sink>, Vec<Sink>) =
-            old.into_iter().partition(|sink| settings.contains(&sink.settings));
-        for sink in &gone {
+        let mut old = std::mem::take(&mut self.all);
+        for settings in settings {
+            let before =
+                old.iter().position(|sink| sink.settings.name == settings.name).map(|i| old.remove(i));
+            self.all.push(match before {
+                Some(sink) if sink.settings == *settings => sink,
+                Some(sink) => Sink::start(settings.clone(), Queue::after(&sink.queue)),
+                None => Sink::start(settings.clone(), Queue::new(ROOM)),
+            });
+        }
+        for sink in &old {
             let left = sink.queue.close();
             if left > 0 {
                 warn!(
@@ -104,12 +112,6 @@ impl Sinks {
                     alerts = left,
                     "this receiver is no more; what it was to be told is dropped"
                 );
-            }
-        }
-        self.all = kept;
-        for settings in settings {
-            if !self.all.iter().any(|sink| sink.settings == *settings) {
-                self.all.push(Sink::start(settings.clone()));
             }
         }
     }
@@ -152,8 +154,8 @@ impl Sinks {
 }
 
 impl Sink {
-    fn start(settings: SinkSettings) -> Self {
-        let queue = Arc::new(Queue::new(ROOM));
+    fn start(settings: SinkSettings, queue: Queue) -> Self {
+        let queue = Arc::new(queue);
         let (name, from) = (settings.name.clone(), queue.clone());
         let teller: Box<dyn Teller> = match settings.kind {
             SinkKind::Log => Box::new(log::Log),

@@ -45,6 +45,19 @@ impl Queue {
         Self { room, state: Mutex::default(), changed: Condvar::new() }
     }
 
+    /// Goes on with what waits in another and its account, and closes that one.
+    pub fn after(old: &Self) -> Self {
+        let waiting = old.state().waiting.clone();
+        let left = old.close() as u64;
+        let mut accounts = old.accounts();
+        accounts.dropped -= left;
+        Self {
+            room: old.room,
+            state: Mutex::new(State { waiting, accounts, ..State::default() }),
+            changed: Condvar::new(),
+        }
+    }
+
     /// Adds one. Where there is no room the oldest that is not being sent goes.
     pub fn push(&self, alert: Alert) {
         let mut state = self.state();
@@ -203,6 +216,20 @@ mod tests {
             queue.remind(alert("c"));
         }
         assert_eq!(balanced(&queue), Accounts { produced: 2, queued: 2, ..Accounts::default() });
+    }
+
+    #[test]
+    fn one_that_comes_after_another_goes_on_with_its_account() {
+        let old = Queue::new(5);
+        ["a", "b", "c"].iter().for_each(|svc| old.push(alert(svc)));
+        old.next(1);
+        old.sent(1);
+        old.next(1);
+        let new = Queue::after(&old);
+        old.sent(1);
+        assert_eq!(old.next(1), None);
+        assert_eq!(balanced(&new), Accounts { produced: 3, sent: 1, queued: 2, ..Accounts::default() });
+        assert_eq!(names(&new.next(9).unwrap()), ["b", "c"]);
     }
 
     #[test]

@@ -207,7 +207,8 @@ fn a_reload_keeps_the_queue_of_a_receiver_that_stays() {
     let mut sinks = Sinks::default();
     sinks.settle(&[goes, stays.clone()]);
     sinks.tell(&alert("card"));
-    sinks.settle(&[stays, SinkSettings::log()]);
+    let moved = SinkSettings { timeout: Duration::from_secs(1), ..stays };
+    sinks.settle(&[moved, SinkSettings::log()]);
     sinks.tell(&alert("bank"));
     let names: Vec<_> = sinks.accounts().into_iter().map(|(name, a)| (name, a.produced)).collect();
     assert_eq!(names, [("stays".to_owned(), 2), ("log".to_owned(), 1)]);

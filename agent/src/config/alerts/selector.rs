@@ -80,7 +80,9 @@ impl Checker {
                 Some(family) => families.push(family),
                 None => {
                     let names = family::ALL.iter().map(|family| family.name.as_str());
-                    let text = format!("there is no metric {name:?}{}", hint(name, names));
+                    // Prometheus shops know it by its whole name, and people leave the prefix out.
+                    let whole = format!("fivetuple_{}", name.trim_start_matches("fivetuple_"));
+                    let text = format!("there is no metric {name:?}{}", hint(&whole, names));
                     self.refuse(&key, metric, text);
                 }
             }

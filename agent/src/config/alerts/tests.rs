@@ -135,6 +135,12 @@ fn faults_are_told_with_line_and_key() {
             "did you mean fivetuple_tcp_connection_results_total?",
         ),
         (
+            "metric: fivetuple_tcp_connection_results_total\n      where",
+            "metric: tcp_connection_results\n      where",
+            "line 8: alerts.rules[0].metric: there is no metric \"tcp_connection_results\"",
+            "did you mean fivetuple_tcp_connection_results_total?",
+        ),
+        (
             "result: answered",
             "result: anserwed",
             "line 9: alerts.rules[0].where.result: there is no result \"anserwed\"",
