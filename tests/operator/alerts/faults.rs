@@ -38,9 +38,11 @@ const RULES: &str = "
       clear: 1%
 ";
 
-/// Where it is told: the Alertmanager, and a hook of the agent's own.
-fn receivers(manager: &Agent, hook: &Hook) -> String {
-    format!("  alertmanagers: [{{url: 'http://{}'}}]\n  webhooks: [{{url: '{}'}}]", manager.web(), hook.url())
+/// Where it is told: Alertmanagers, and a hook of the agent's own.
+fn receivers(managers: &[&Agent], hook: &Hook) -> String {
+    let managers: String =
+        managers.iter().map(|manager| format!("    - url: http://{}\n", manager.web())).collect();
+    format!("  alertmanagers:\n{managers}  webhooks: [{{url: '{}'}}]", hook.url())
 }
 
 #[test]
@@ -50,7 +52,10 @@ fn each_fault_is_at_the_webhook_in_time_with_evidence_and_over_once() {
     let storage = tempfile::tempdir().expect("a temporary directory can be made");
     let (behind, own) = (Hook::start(&world.gateway, Mood::Takes), Hook::start(&world.gateway, Mood::Takes));
     let manager = alertmanager(&world.gateway, &behind, &storage);
-    let agent = watch(&world, &format!("{}{RULES}", receivers(&manager, &own)));
+    let others = tempfile::tempdir().expect("a temporary directory can be made");
+    let behind_other = Hook::start(&world.gateway, Mood::Takes);
+    let other = alertmanager(&world.gateway, &behind_other, &others);
+    let agent = watch(&world, &format!("{}{RULES}", receivers(&[&manager, &other], &own)));
 
     let (crossed, _server) = resets(&world);
     let page = eventually_told(|| through_alertmanager(&behind), "FivetupleSuccessRate", "card", "firing");
@@ -84,7 +89,9 @@ fn each_fault_is_at_the_webhook_in_time_with_evidence_and_over_once() {
     says(&watched, &[" -> 10.77.2.2:446 at ", " of the client"]);
 
     for rule in ["silent", "gone"] {
-        for (told, whose) in [(through_alertmanager(&behind), "Alertmanager"), (directly(&own), "agent")] {
+        let managers = [&behind, &behind_other].map(through_alertmanager);
+        let [first, second] = managers;
+        for (told, whose) in [(first, "Alertmanager"), (second, "other one"), (directly(&own), "agent")] {
             let counts = counts(&told, rule);
             assert_eq!((counts["firing"], counts["resolved"]), (1, 1), "{rule} by the {whose}");
         }
@@ -96,7 +103,7 @@ fn each_fault_is_at_the_webhook_in_time_with_evidence_and_over_once() {
     assert_eq!(row["alert"]["evidence"][0]["connection"]["result"], "reset");
     let state = |rule| agent.metrics().get("fivetuple_alert_state", &[("rule", rule), ("svc", "card")]);
     assert_eq!((state("FivetupleSuccessRate"), state("FivetupleRefused")), (2.0, 0.0));
-    drop(manager);
+    drop((manager, other));
     agent.stop();
 }
 
@@ -201,7 +208,7 @@ fn a_server_that_comes_and_goes_is_one_page() {
       clear: 1%
       keep_firing: 4s
 ";
-    let agent = watch(&world, &format!("{}{rules}", receivers(&manager, &own)));
+    let agent = watch(&world, &format!("{}{rules}", receivers(&[&manager], &own)));
     let try_for = |time: Duration| {
         let began = Instant::now();
         let mut next = began;

@@ -8,8 +8,9 @@ use harness::eventually;
 use harness::hook::{Hook, Mood};
 use harness::tcp::{self, Dial, Serve, Server};
 use harness::topology::{CLIENT, SERVER};
+use nix::sys::signal::Signal;
 
-use super::{PROMPT, accounts, directly, eventually_told, watch};
+use super::{PROMPT, accounts, alertmanager, counts, directly, eventually_told, through_alertmanager, watch};
 use crate::watch::{DEADLINE, eventually_exactly};
 
 #[test]
@@ -75,5 +76,35 @@ fn bad_receivers_lose_nothing_and_hold_up_nobody() {
     eventually_told(|| directly(&bad[0]), "refused", "card", "resolved");
     let [produced, sent, dropped, _] = accounts(&agent, "away");
     assert!(produced >= 8.0 && sent == 0.0 && dropped == 0.0);
+    agent.stop();
+}
+
+/// It takes connections and answers nobody, as a process does that stands still.
+#[test]
+fn an_alertmanager_that_stands_still_is_told_when_it_goes_on() {
+    let world = Gateway::new();
+    let storage = tempfile::tempdir().expect("a temporary directory can be made");
+    let (behind, own) = (Hook::start(&world.gateway, Mood::Takes), Hook::start(&world.gateway, Mood::Takes));
+    let manager = alertmanager(&world.gateway, &behind, &storage);
+    let alerts = format!(
+        "  built_in: false\n  alertmanagers: [{{url: 'http://{}', name: am, timeout: 1s}}]\n  webhooks: [{{url: '{}'}}]\n  rules:\n    - {{name: refused, severity: page, kind: count, window: 1h, above: 0, metric: fivetuple_tcp_resets_total, where: {{cause: refused}}}}\n",
+        manager.web(),
+        own.url()
+    );
+    let agent = watch(&world, &alerts);
+    manager.signal(Signal::SIGSTOP);
+    assert!(Dial::default().try_connect(&world.client, (SERVER.v4, 443)).is_err(), "nobody listens");
+    let crossed = Instant::now();
+    let told = eventually_told(|| directly(&own), "refused", "card", "firing");
+    assert!(told.at.saturating_duration_since(crossed) <= PROMPT);
+    let failures = || agent.metrics().get("fivetuple_alerts_send_failures_total", &[("sink", "am")]);
+    eventually(DEADLINE, "the Alertmanager to be tried twice", || failures() >= 2.0);
+    let [produced, sent, dropped, queued] = accounts(&agent, "am");
+    assert_eq!((produced, sent, dropped, queued), (1.0, 0.0, 0.0, 1.0));
+    manager.signal(Signal::SIGCONT);
+    eventually_told(|| through_alertmanager(&behind), "refused", "card", "firing");
+    eventually(DEADLINE, "it to be accounted for", || accounts(&agent, "am")[3] == 0.0);
+    assert_eq!(counts(&through_alertmanager(&behind), "refused")["firing"], 1, "however often it was sent");
+    drop(manager);
     agent.stop();
 }
