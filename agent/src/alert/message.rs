@@ -169,14 +169,16 @@ pub mod tests {
 
     use super::*;
     use crate::alert::defaults::tests::rule;
-    use std::time::Duration;
+    use std::{sync::LazyLock, time::Duration};
+
+    /// Read once: some tests make a thousand alerts.
+    static RULE: LazyLock<Rule> = LazyLock::new(|| rule("FivetupleSuccessRate"));
 
     /// An alert of a service.
     pub fn alert(svc: &str) -> Alert {
         let common = BTreeMap::from([("instance".to_owned(), "gw1".to_owned())]);
         let at = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-        let rule = rule("FivetupleSuccessRate");
-        Alert::fire(&rule, &[("svc", svc.to_owned())], &common, Some(0.5), at, Vec::new())
+        Alert::fire(&RULE, &[("svc", svc.to_owned())], &common, Some(0.5), at, Vec::new())
     }
 
     #[test]
