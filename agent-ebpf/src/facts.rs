@@ -131,6 +131,8 @@ pub struct Facts {
     pub closed: Option<Close>,
     /// The five-tuple is to be remembered as closed (now, or with a newer time).
     pub remember: bool,
+    /// A request or an answer begins with it, of a service whose texts are asked for.
+    pub text: bool,
     /// What it came to for the client, if it ended.
     pub served: Served,
     /// The flow ended with a request unanswered; its bytes.
@@ -194,6 +196,7 @@ impl Facts {
             first_byte_us: None,
             closed: None,
             remember: false,
+            text: false,
             served: Served::Unused,
             unanswered: 0,
             dup_acks: 0,

@@ -285,6 +285,10 @@ impl Flow {
     pub const CROWDED: u16 = 1 << 12;
     /// Something on the scoreboard changes even with a segment in order.
     pub const RESTLESS: u16 = 1 << 10;
+    /// Its service speaks HTTP in the clear, and the operator asked for its texts ([`crate::record::TextRecord`]).
+    pub const TEXT: u16 = 1 << 14;
+    /// The first byte that its client sent is a TLS handshake record's (RFC 8446, 5.1).
+    pub const TLS: u16 = 1 << 15;
     /// The RST that ended it was a middlebox's ([`crate::anomaly::reset::Origin`]).
     pub const RESET_BY_MIDDLEBOX: u16 = 1 << 13;
 

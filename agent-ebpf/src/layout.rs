@@ -92,6 +92,8 @@ pub struct ServiceKey {
     /// Address; IPv4 mapped.
     pub addr: [u8; 16],
 }
+/// Set in a service's number where it speaks HTTP in the clear, and the operator asked for that.
+pub const SERVICE_TEXT: u16 = 1 << 15;
 /// Bits of [`ServiceKey`] before the address.
 pub const SERVICE_PORT_BITS: u32 = 32;
 

@@ -16,7 +16,7 @@ use crate::{
     sequence::{KEEPALIVE_SILENCE, count_repeat, decide, explain, follow, keep, locate},
     time::Nanos,
     traffic::{Close, Opened},
-    wire::Segment,
+    wire::{Segment, tcp::TLS_HANDSHAKE},
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -226,7 +226,11 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         let (flow, f) = (settled(flow), settled(f));
         if speaks(s, f) {
             let bytes = if f.new < s.payload { f.new } else { s.payload };
-            f.first_byte_us = converse(flow, f.side, bytes, s.segments, at.now);
+            let asks = matches!(f.side, Side::Client) && !flow.has(Flow::PENDING);
+            f.first_byte_us = converse(flow, f.side, bytes, s.segments, s.first, at.now);
+            // Only in order: what overtook the beginning is none.
+            let begins = (asks || f.first_byte_us.is_some()) && matches!(f.verdict, Verdict::InOrder);
+            f.text = begins && flow.has(Flow::TEXT);
         }
     }
     let (flow, f) = (settled(flow), settled(f));
@@ -453,10 +457,17 @@ fn is_foreign(me: &Half, path: &Path, s: &Segment) -> bool {
     !(-32..=1_024).contains(&ahead)
 }
 
-/// Requests and answers: new payload of either side, and the segments it came in; for the first of an answer,
-/// microseconds since the request's end.
+/// Requests and answers: new payload of either side, the segments it came in, and its first byte; for the first of an
+/// answer, microseconds since the request's end.
 #[inline(always)]
-pub(crate) fn converse(flow: &mut Flow, side: Side, bytes: u32, segments: u32, now: Nanos) -> Option<u32> {
+pub(crate) fn converse(
+    flow: &mut Flow,
+    side: Side,
+    bytes: u32,
+    segments: u32,
+    first: u8,
+    now: Nanos,
+) -> Option<u32> {
     if matches!(side, Side::Server) {
         flow.bits |= Flow::ANSWERED;
         if !flow.has(Flow::PENDING) {
@@ -468,6 +479,9 @@ pub(crate) fn converse(flow: &mut Flow, side: Side, bytes: u32, segments: u32, n
         (flow.asked_bytes, flow.asked_segments) = (flow.request_bytes, flow.request_segments);
         (flow.request_bytes, flow.request_segments) = (0, 0);
         return Some(flow.first_byte_us);
+    }
+    if flow.exchanges == 0 && first == TLS_HANDSHAKE {
+        flow.bits |= Flow::TLS;
     }
     if !flow.has(Flow::PENDING) {
         flow.exchanges = flow.exchanges.saturating_add(1);

@@ -5,6 +5,7 @@ use crate::{
     facts::{Evidence, Facts, RetransKind, Verdict},
     flow::{Closed, Flow},
     half::Half,
+    layout::SERVICE_TEXT,
     observe::Sighting,
     phase::Phase,
     seq::SeqNum,
@@ -42,7 +43,7 @@ pub fn open(flow: &mut Flow, s: &Segment, at: &Sighting) -> Opened {
     flow.client = client_of(s, at) as u8;
     flow.bits = Flow::USED | if by_syn { 0 } else { Flow::JOINED_LATE };
     flow.tag = at.tag;
-    flow.svc = service_of(flow.client, at);
+    serve(flow, service_of(flow.client, at));
     flow.opened = at.now;
     if by_syn && !s.flags.ack() {
         flow.phase = Phase::SynSent as u8;
@@ -73,7 +74,16 @@ pub fn client_of(s: &Segment, at: &Sighting) -> usize {
     if s.sport < s.dport { 1 - dir } else { dir }
 }
 
-/// The service of the other half than the client's.
+/// Makes it a flow of a service.
+#[inline(always)]
+fn serve(flow: &mut Flow, service: u16) {
+    flow.svc = service & !SERVICE_TEXT;
+    if service & SERVICE_TEXT != 0 {
+        flow.bits |= Flow::TEXT;
+    }
+}
+
+/// The service of the other half than the client's, with [`SERVICE_TEXT`].
 #[inline(always)]
 pub fn service_of(client: u8, at: &Sighting) -> u16 {
     // Chosen by a branch: before Linux 6.8 the verifier loses the bounds of an index that was made by XOR.
@@ -115,7 +125,7 @@ pub fn take_over(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
         flow.wipe(at.tag);
         flow.client = client as u8;
         flow.bits = Flow::USED;
-        flow.svc = at.services[1 - client];
+        serve(flow, at.services[1 - client]);
         (flow.opened, flow.syn_at) = (syn_at, syn_at);
         flow.phase = Phase::SynSent as u8;
         let half = &mut flow.half[client];

@@ -31,6 +31,8 @@ pub struct Plain {
     ack: SeqNum,
     /// Payload bytes.
     pub payload: u32,
+    /// Where the last byte before the payload is in the frame.
+    header_end: u32,
     /// Segments on the wire.
     pub segments: u32,
     /// Bytes of their IP datagrams.
@@ -53,6 +55,8 @@ pub struct Plain {
     v6: u8,
     /// An [`IdOrder`] code.
     order: u8,
+    /// The payload's first byte, where the flow wants to know it.
+    first: u8,
 }
 
 impl Plain {
@@ -63,6 +67,7 @@ impl Plain {
             seq: SeqNum(0),
             ack: SeqNum(0),
             payload: 0,
+            header_end: 0,
             segments: 0,
             bytes: 0,
             ts_val: 0,
@@ -76,6 +81,7 @@ impl Plain {
             timestamps: 0,
             v6: 0,
             order: 0,
+            first: 0,
         }
     }
 }
@@ -168,6 +174,7 @@ fn segment<F: Frame>(frame: &F, ip: u32, header_len: u32, total: u32, p: &mut Pl
         return None;
     }
     p.payload = payload;
+    p.header_end = at + tcp_len - 1;
     p.segments = tcp::segments(frame, payload).0;
     p.bytes = payload + p.segments * headers;
     p.seq = SeqNum(h.be32::<4>());
@@ -177,7 +184,7 @@ fn segment<F: Frame>(frame: &F, ip: u32, header_len: u32, total: u32, p: &mut Pl
 
 /// Moves the segment's flow on, if it fits; if not, nothing has changed.
 #[inline(always)]
-pub fn pass<W: World>(w: &W, p: &mut Plain, direction: Direction) -> bool {
+pub fn pass<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Direction) -> bool {
     let Some(entry) = w.flow(&p.key) else {
         return false;
     };
@@ -187,6 +194,13 @@ pub fn pass<W: World>(w: &W, p: &mut Plain, direction: Direction) -> bool {
     // and is asked again under the lock.
     let exact = p.payload > 0 || unsafe { (*entry).half[1 - (p.dir & 1) as usize].is_timed(p.ack) };
     let now = if exact { w.now() } else { w.coarse_now() };
+    // Once in a connection's life: what its client says first.
+    // SAFETY: as above.
+    p.first = if p.payload > 0 && unsafe { (*entry).exchanges == 0 } {
+        tcp::first(frame, p.header_end, p.payload)
+    } else {
+        0
+    };
     w.lock(entry);
     // SAFETY: the lock makes this the only reference.
     let flow = unsafe { &mut *entry };
@@ -203,8 +217,12 @@ fn fits(flow: &mut Flow, p: &Plain, direction: Direction, exact: bool) -> bool {
     if !is_calm(flow) {
         return false;
     }
+    let texts = flow.has(Flow::TEXT);
     let (me, peer) = halves(flow, p.dir as usize);
     let out = matches!(direction, Direction::Egress);
+    if p.payload > 0 && texts {
+        return false;
+    }
     if !me.seen() || me.has(Half::OUT) != out || p.seq.0 != me.next.0 {
         return false;
     }
@@ -248,7 +266,7 @@ fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
         me.next = p.seq.plus(p.payload);
         me.note_sending(true, now);
         flow.tail_id[dir] = p.ip_id.wrapping_add(p.segments.wrapping_sub(1) as u16);
-        if let Some(us) = converse(flow, side, p.payload, p.segments, now) {
+        if let Some(us) = converse(flow, side, p.payload, p.segments, p.first, now) {
             p.first_byte = us.saturating_add(1);
         }
     }

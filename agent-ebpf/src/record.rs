@@ -11,7 +11,7 @@ use crate::{
     seq::SeqNum,
     time::Nanos,
     traffic::Close,
-    wire::{Addr, Segment},
+    wire::{Addr, QUOTED, Segment},
 };
 use bytemuck::{Pod, Zeroable};
 
@@ -23,6 +23,8 @@ pub enum Tag {
     Anomaly = 1,
     /// [`EndRecord`].
     End = 2,
+    /// [`TextRecord`].
+    Text = 3,
 }
 
 /// Whom a record is about.
@@ -51,6 +53,16 @@ pub struct Head {
     pub direction: u8,
 }
 const _: () = assert!(size_of::<Head>() == 56);
+
+impl Head {
+    /// Names the client as the server, and the other way round.
+    #[inline(always)]
+    pub(crate) fn turn(&mut self) {
+        let Self { client, server, client_port, server_port, .. } = *self;
+        (self.client, self.server) = (server, client);
+        (self.client_port, self.server_port) = (server_port, client_port);
+    }
+}
 
 /// One segment with at least one anomaly, and the evidence.
 #[repr(C)]
@@ -121,8 +133,7 @@ impl AnomalyRecord {
         self.head.tag = Tag::Anomaly as u32;
         self.head.svc = f.svc;
         if matches!(f.side, Side::Server) {
-            (self.head.client, self.head.server) = (head.server, head.client);
-            (self.head.client_port, self.head.server_port) = (head.server_port, head.client_port);
+            self.head.turn();
         }
         self.gap = f.gap;
         self.silence = f.silence;
@@ -172,6 +183,42 @@ pub struct EndRecord {
 }
 const _: () = assert!(size_of::<EndRecord>() == 56 + 96 + 256);
 
+/// How a request or an answer begins, of a service that speaks HTTP in the clear.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct TextRecord {
+    /// Whom it is about.
+    pub head: Head,
+    /// How many of the bytes count.
+    pub len: u32,
+    /// A [`Side`] code: who said it.
+    pub from: u32,
+    /// The first bytes of its payload.
+    pub bytes: [u8; QUOTED],
+}
+const _: () = assert!(size_of::<TextRecord>() == 56 + 8 + 256);
+
+impl TextRecord {
+    /// Writes all but the bytes, of which `len` are there; `head` names the sender as the client.
+    #[inline(always)]
+    pub fn fill(&mut self, head: Head, from: Side, svc: u16, len: u32) {
+        self.head = head;
+        self.head.tag = Tag::Text as u32;
+        self.head.svc = svc;
+        if matches!(from, Side::Server) {
+            self.head.turn();
+        }
+        self.len = len;
+        self.from = from as u32;
+    }
+
+    /// What was said.
+    pub fn text(&self) -> &[u8] {
+        let len = (self.len as usize).min(QUOTED);
+        self.bytes.get(..len).unwrap_or_default()
+    }
+}
+
 /// A decoded record.
 #[allow(clippy::large_enum_variant)] // read once and taken apart; a box would need an allocator
 #[derive(Clone, Copy, Debug)]
@@ -180,6 +227,8 @@ pub enum Record {
     Anomaly(AnomalyRecord),
     /// A connection's end.
     End(EndRecord),
+    /// How a request or an answer begins.
+    Text(TextRecord),
 }
 
 /// Why bytes are no record.
@@ -217,6 +266,11 @@ impl Record {
                 && optional(r.flow.close, Close::from_code)
                 && r.flow.client < 2;
             return if sound { Ok(Self::End(r)) } else { Err(Malformed::Code) };
+        }
+        if tag == Tag::Text as u32 {
+            let r: TextRecord = read(bytes)?;
+            let sound = r.from <= Side::Server as u32 && r.len as usize <= QUOTED;
+            return if sound { Ok(Self::Text(r)) } else { Err(Malformed::Code) };
         }
         Err(Malformed::Tag(tag))
     }

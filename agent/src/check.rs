@@ -6,9 +6,10 @@ use crate::{
     link, monitor,
     preflight::{self, Finding, Kernel, State},
     probe::Probe,
+    web::Live,
     why,
 };
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
 /// Print every finding; true where nothing keeps the agent from running.
 pub fn check(args: &CheckArgs) -> anyhow::Result<bool> {
@@ -31,6 +32,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<bool> {
         }
         Err(e) => (vec![finding(State::Fail, CONFIGURATION, e.to_string())], Watch::default()),
     };
+    findings.extend(args.web_config.file.as_deref().map(web));
     findings.extend(preflight::findings(&kernel, &watch.interfaces, &links));
     findings.extend(programs(&kernel, &watch));
     print!("{}", render(&findings));
@@ -38,6 +40,13 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<bool> {
 }
 
 const CONFIGURATION: &str = "configuration";
+
+fn web(path: &Path) -> Finding {
+    match Live::open(path) {
+        Ok(_) => finding(State::Ok, "web configuration", format!("{} is valid", path.display())),
+        Err(e) => finding(State::Fail, "web configuration", e.to_string()),
+    }
+}
 
 /// Whether the kernel takes the programs and their tables: it is asked, once nothing else speaks against it.
 fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {

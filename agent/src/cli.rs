@@ -27,12 +27,12 @@ pub enum Command {
     Flows(FlowsArgs),
     /// Judge captures as the daemon judges live traffic
     Replay(ReplayArgs),
+    /// Tell which connections failed because their five-tuple came back, and what would change that
+    Reuse(ReuseArgs),
     /// Say where on their way something happens to connections, from several points' view
     Locate(LocateArgs),
     /// Tell what sets failed connections apart from good ones
     Explain(ExplainArgs),
-    /// Tell which connections failed because their five-tuple came back, and what would change that
-    Reuse(ReuseArgs),
 }
 
 /// Which configuration, and which interfaces.
@@ -56,15 +56,41 @@ pub struct RunArgs {
     /// Check the configuration, say what is wrong with it, and exit
     #[arg(long = "config.check")]
     pub config_check: bool,
-    /// Address to serve on (repeatable): 127.0.0.1:10435, [::1]:10435, or :10435 for every address
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = DEFAULT_LISTEN)]
-    pub listen: Vec<ListenAddress>,
-    /// Path of the metrics
-    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
-    pub telemetry_path: String,
+    /// Where to serve.
+    #[command(flatten)]
+    pub web: WebArgs,
+    /// How to serve.
+    #[command(flatten)]
+    pub web_config: WebConfigArgs,
     /// The log.
     #[command(flatten)]
     pub log: LogArgs,
+}
+
+/// Where a daemon serves.
+#[derive(Debug, Args)]
+pub struct WebArgs {
+    /// Address to serve on (repeatable): 127.0.0.1:10435, [::1]:10435, or :10435 for every address
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", default_value = DEFAULT_LISTEN)]
+    pub listen: Vec<ListenAddress>,
+    /// Serve on the sockets that systemd passes (LISTEN_FDS) instead of any address
+    #[arg(long = "web.systemd-socket")]
+    pub systemd_socket: bool,
+    /// Path of the metrics
+    #[arg(long = "web.telemetry-path", value_name = "PATH", default_value = "/metrics")]
+    pub telemetry_path: String,
+    /// Scrapes that are answered at the same time; more get 503. 0 for any number
+    #[arg(long = "web.max-requests", value_name = "N", default_value_t = 40)]
+    pub max_requests: usize,
+}
+
+/// The web configuration.
+#[derive(Debug, Default, Args)]
+pub struct WebConfigArgs {
+    /// File (YAML) with TLS, basic authentication, headers and a rate limit, in the format of Prometheus's exporter
+    /// toolkit; in force as it stands, without a reload
+    #[arg(long = "web.config.file", value_name = "PATH")]
+    pub file: Option<PathBuf>,
 }
 
 /// Flags of `fivetuple check`.
@@ -73,6 +99,9 @@ pub struct CheckArgs {
     /// The configuration.
     #[command(flatten)]
     pub config: ConfigArgs,
+    /// The web configuration.
+    #[command(flatten)]
+    pub web_config: WebConfigArgs,
 }
 
 /// Flags of the log, which goes to standard error.
@@ -159,6 +188,26 @@ pub struct ReplayArgs {
     pub lines: Option<Lines>,
 }
 
+/// Flags of `fivetuple reuse`.
+#[derive(Debug, Args)]
+pub struct ReuseArgs {
+    /// Whose connections.
+    #[command(flatten)]
+    pub of: ConnectionsArgs,
+    /// Point in front of the balancer, to predict what keeping the clients' source ports would do
+    #[arg(long, value_name = "POINT", requires = "proxies")]
+    pub clients: Option<String>,
+    /// Point behind the balancer, in front of the proxies
+    #[arg(long, value_name = "POINT", requires = "clients")]
+    pub proxies: Option<String>,
+    /// TIME-WAIT of the last stage that is predicted, instead of the one suggested
+    #[arg(long, value_name = "DURATION", value_parser = value::duration, requires = "clients")]
+    pub time_wait: Option<Duration>,
+    /// Form of the report
+    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
+    pub output: ReportOutput,
+}
+
 /// Flags of `fivetuple locate`.
 #[derive(Debug, Args)]
 pub struct LocateArgs {
@@ -202,38 +251,6 @@ impl FromStr for PointArg {
     }
 }
 
-/// Flags of `fivetuple reuse`.
-#[derive(Debug, Args)]
-pub struct ReuseArgs {
-    /// Captures, each a point named like the file; without any, a running agent is asked
-    #[arg(value_name = "FILE")]
-    pub files: Vec<PathBuf>,
-    /// Where the agent serves [default: http://127.0.0.1:10435]
-    #[arg(long, value_name = "URL", conflicts_with = "files")]
-    pub url: Option<String>,
-    /// Configuration file (YAML), for the services and limits of captures
-    #[arg(long = "config.file", value_name = "PATH", requires = "files")]
-    pub config_file: Option<PathBuf>,
-    /// Only connections of this service
-    #[arg(long, value_name = "NAME")]
-    pub svc: Option<String>,
-    /// Only connections of the last so long (of a capture: before its end): 90s, 2h
-    #[arg(long, value_name = "DURATION", value_parser = value::duration)]
-    pub since: Option<Duration>,
-    /// Point in front of the balancer, to predict what keeping the clients' source ports would do
-    #[arg(long, value_name = "POINT", requires = "proxies")]
-    pub clients: Option<String>,
-    /// Point behind the balancer, in front of the proxies
-    #[arg(long, value_name = "POINT", requires = "clients")]
-    pub proxies: Option<String>,
-    /// TIME-WAIT of the last stage that is predicted, instead of the one suggested
-    #[arg(long, value_name = "DURATION", value_parser = value::duration, requires = "clients")]
-    pub time_wait: Option<Duration>,
-    /// Form of the report
-    #[arg(long, value_enum, default_value_t = Output::Table)]
-    pub output: Output,
-}
-
 /// Form of what a replay finds, on standard output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ReplayOutput {
@@ -257,6 +274,17 @@ pub enum Lines {
 /// Flags of `fivetuple explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
+    /// Whose connections.
+    #[command(flatten)]
+    pub of: ConnectionsArgs,
+    /// Form of the answer
+    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
+    pub output: ReportOutput,
+}
+
+/// Which connections a report is about, and where they are read.
+#[derive(Debug, Args)]
+pub struct ConnectionsArgs {
     /// Captures, each a point named like the file; without any, a running agent is asked
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
@@ -272,9 +300,6 @@ pub struct ExplainArgs {
     /// Only connections of the last so long (of a capture: before its end): 90s, 2h
     #[arg(long, value_name = "DURATION", value_parser = value::duration)]
     pub since: Option<Duration>,
-    /// Form of the answer
-    #[arg(long, value_enum, default_value_t = ReportOutput::Text)]
-    pub output: ReportOutput,
 }
 
 /// Form of an answer on standard output.
@@ -315,13 +340,20 @@ mod tests {
             "--interface=eth1",
             "--web.listen-address=:9100",
             "--web.listen-address=[::1]:9100",
+            "--web.config.file=/etc/web.yaml",
+            "--web.systemd-socket",
             "--log.level=warn",
             "--log.format=json",
         ])
         .unwrap();
         let Command::Run(run) = cli.command else { panic!("not run") };
         assert_eq!(run.config.interfaces, ["eth0", "eth1"]);
-        assert_eq!(run.listen.iter().map(ToString::to_string).collect::<Vec<_>>(), [":9100", "[::1]:9100"]);
+        assert_eq!(run.web_config.file.as_deref(), Some(std::path::Path::new("/etc/web.yaml")));
+        assert_eq!((run.web.systemd_socket, run.web.max_requests), (true, 40));
+        assert_eq!(
+            run.web.listen.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            [":9100", "[::1]:9100"]
+        );
         assert_eq!((run.log.level, run.log.format), (LogLevel::Warn, LogFormat::Json));
     }
 

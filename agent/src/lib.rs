@@ -2,7 +2,7 @@
 //!
 //! Reading order: [`cli`] (what can be asked), [`config`] (what it means), [`run`] (the daemon's life),
 //! [`monitor`] (what it watches), [`source`] (how the kernel is read), [`aggregate`] (how that is shown),
-//! [`http`] (what it answers). [`preflight`] knows what this kernel and these interfaces allow.
+//! [`http`] (what it answers), [`web`] (to whom). [`preflight`] knows what this kernel and these interfaces allow.
 
 pub mod aggregate;
 pub mod alert;
@@ -20,6 +20,7 @@ pub mod locate;
 pub mod log;
 pub mod monitor;
 mod netlink;
+pub mod notify;
 pub mod preflight;
 pub mod probe;
 pub mod process;
@@ -29,4 +30,5 @@ pub mod run;
 pub mod source;
 pub mod sys;
 pub mod table;
+pub mod web;
 pub mod why;

@@ -58,7 +58,7 @@ fn put<K: bytemuck::Pod, V: bytemuck::Pod>(map: &aya::maps::MapData, key: K, val
 }
 
 fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
-    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now, &mut |_, _| {}).unwrap()
+    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now, true, &mut |_, _| {}).unwrap()
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_sweep_ends_the_silent_drops_the_ended_and_counts_the_open() {
     let totals = &own[ROOM as usize + 2].0;
     assert_eq!(totals[Traffic::Closed.place(Side::Client, Close::Silence as usize)], 1);
     assert_eq!(totals[Traffic::Closed.place(Side::Client, Close::HandshakeSilence as usize)], 1);
-    assert_eq!(totals.iter().sum::<u64>(), 2);
+    assert_eq!(totals.iter().sum::<u64>(), 4, "and what they came to");
     assert_eq!(run(&maps, &mut own, now).ended.len(), 0, "an end is counted once");
 }
 
@@ -123,6 +123,7 @@ fn services_are_replaced_entry_by_entry() {
         prefixes: vec![prefix.parse().unwrap()],
         ports,
         allowed_clients: Vec::new(),
+        http: false,
     };
     let wide = service("192.0.2.0/24", vec![8000..=8009]);
     maps.set_services([(1, &wide)]).unwrap();

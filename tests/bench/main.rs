@@ -7,22 +7,19 @@
 
 mod clock;
 mod events;
-mod figure;
 mod machine;
 mod options;
 mod packet;
 mod path;
-mod plot;
 mod replay;
-mod sample;
 mod scale;
-mod table;
 mod tables;
 
 use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context as _, Result};
+use harness::report::{figure, plot, sample, table};
 
 use self::{figure::Figure, options::Options};
 

@@ -1,9 +1,13 @@
-//! The agent's own tables, opened as the daemon opens them.
+//! The agent's own tables, opened as the daemon opens them, or those of a daemon that runs.
+
+use std::fs;
 
 use agent::config::{Watch, file};
 use agent::probe;
-use anyhow::{Result, anyhow};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::Ebpf;
+use aya::maps::MapData;
+use nix::unistd::Pid;
 
 /// Services that there is room for.
 pub const ROOM: u32 = 16;
@@ -14,4 +18,19 @@ pub fn open(section: &str) -> Result<Ebpf> {
         .map_err(|wrong| anyhow!("{wrong:?}"))?;
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
     probe::open(&watch, ROOM, (6, 0), true)
+}
+
+/// The process's table of these keys and values with so many entries: the sizes are what tells it from the others.
+pub fn of_process<K, V>(pid: Pid, entries: u32) -> Result<MapData> {
+    for entry in fs::read_dir(format!("/proc/{pid}/fdinfo"))? {
+        let info = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let field = |name: &str| -> Option<u32> {
+            info.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+        };
+        let sizes = [size_of::<K>() as u32, size_of::<V>() as u32, entries].map(Some);
+        if ["key_size", "value_size", "max_entries"].map(field) == sizes {
+            return Ok(MapData::from_id(field("map_id").context("a table without a number")?)?);
+        }
+    }
+    bail!("the agent has no such table of {entries} entries")
 }

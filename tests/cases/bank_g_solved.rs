@@ -22,6 +22,8 @@ fn predicted(agent: &Agent<'_>, since: Duration) -> [(f64, f64, f64); 3] {
         since.as_secs() + 1
     );
     let report = agent.get_json(&path);
+    let in_force = report["prediction"]["in_force_seconds"].as_f64();
+    assert!(in_force.is_some_and(|s| (0.9..=1.1).contains(&s)), "TIME-WAIT is 1 s: {in_force:?}");
     let stages =
         report["prediction"]["stages"].as_array().unwrap_or_else(|| panic!("no stages in {report:#}"));
     let number =

@@ -3,4 +3,7 @@
 mod bank_g;
 mod bank_g_solved;
 mod campus_card;
+mod causes;
+mod demo;
 mod locate;
+mod nat;

@@ -4,7 +4,8 @@
 //! Reading order: [`netns`] (a world that vanishes by itself), [`topology`] (client, gateway, server), [`impair`]
 //! (what the network does to the packets, and the exact log of it), [`tcp`] and [`raw`] (who sends them), [`truth`]
 //! (what the kernel counted), [`agent`] (the program under test), [`parity`] (its programs against
-//! its library), [`cases`] (two incidents, with everybody who took part in them).
+//! its library), [`cases`] (two incidents, with everybody who took part in them), [`demo`] (the same, played to be
+//! watched), [`report`] (how what was found is told).
 //!
 //! Two rules hold everywhere. No test waits by the clock: [`eventually()`] waits for a condition with a deadline.
 //! No test is skipped: without root every namespace panics with a sentence that says so.
@@ -12,6 +13,7 @@
 pub mod agent;
 pub mod cases;
 pub mod command;
+pub mod demo;
 pub mod eventually;
 pub mod hook;
 pub mod impair;
@@ -19,6 +21,7 @@ pub mod netns;
 pub mod packet_socket;
 pub mod parity;
 pub mod raw;
+pub mod report;
 pub mod script;
 pub mod tcp;
 pub mod topology;

@@ -37,7 +37,7 @@ fn shake_hands(rig: &Rig, port: u16) {
 }
 
 /// Runs this on processors 0 and 1 at once; each is told which it is.
-fn on_two_processors(work: impl Fn(usize) + Sync) {
+pub fn on_two_processors(work: impl Fn(usize) + Sync) {
     let start = Barrier::new(2);
     thread::scope(|scope| {
         for cpu in 0..2 {

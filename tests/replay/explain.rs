@@ -106,8 +106,8 @@ Set apart by
  1  request in several segments    18/24 75.0 %  0/48 0 %   +75 (+54 to +88)  6e-12   100 %
     request of 10185 B or more                                                               the same connections
  P: Fisher's exact test, corrected (Holm) for 1 test at each of 2 points; 0.05 or less is told.
- The same for all: several segments, reordered, reordering, retransmissions, five-tuple reuse, reuse gap, client's network, server, service, point, hour of day, client's TTL, client's MSS, timestamps, VLAN, met mid-way.
- Not known: reuse answer.
+ The same for all: several segments, reordered, reordering, retransmissions, five-tuple reuse, reuse gap, client's network, server, service, point, hour of day, client's TTL, client's MSS, timestamps, TLS, VLAN, met mid-way.
+ Not known: reuse answer, HTTP method, HTTP path.
  18 connections failed (18 unanswered), 54 good, from 2023-11-14T22:13:20Z to 2023-11-14T22:37:00Z.
 
 At inside: what sets failed connections apart is: request in several segments, reordered. Of those 18 of 18 (100 %) failed, of the others 0 of 54 (0 %).
@@ -117,8 +117,8 @@ Set apart by
  2  request in several segments               18/24 75.0 %  0/48 0 %    +75 (+54 to +88)  6e-12   100 %  explained by 1
     request of 10185 B or more                                                                           the same connections
  P: Fisher's exact test, corrected (Holm) for 2 tests at each of 2 points; 0.05 or less is told.
- The same for all: retransmissions, five-tuple reuse, reuse gap, client's network, server, service, point, hour of day, client's TTL, client's MSS, timestamps, VLAN, met mid-way.
- Not known: reuse answer.
+ The same for all: retransmissions, five-tuple reuse, reuse gap, client's network, server, service, point, hour of day, client's TTL, client's MSS, timestamps, TLS, VLAN, met mid-way.
+ Not known: reuse answer, HTTP method, HTTP path.
  18 connections failed (18 unanswered), 54 good, from 2023-11-14T22:13:20Z to 2023-11-14T22:37:00Z.
 ";
 

@@ -42,7 +42,7 @@ fn a_collision_and_what_would_have_prevented_it() {
     assert!(output.status.success() && errors.is_empty(), "{errors}");
     for part in [
         "3 connections at dmz, 2 on a five-tuple taken again within the window: 1 collided, 1 was answered.",
-        "about 1.0s (the largest gap that collided is 131ms, the smallest above it that did not 2.0s).",
+        "about 1.0s (the largest gap that collided is 131ms, the smallest above it that did not 2.1s).",
         "100ms takes them to zero: the smallest gap that collided is 131ms",
         "--clients POINT",
     ] {
@@ -62,7 +62,11 @@ fn what_cannot_be_asked_is_a_sentence() {
     for (arguments, status, part) in [
         (&["--clients=outside", "--proxies=dmz"][..], 1, "there is no \"outside\""),
         (&["--clients=dmz", "--proxies=dmz"], 1, "both dmz"),
-        (&["--svc=card"], 1, "there is no \"card\" (there are: other); services come from --config.file"),
+        (
+            &["--svc=card"],
+            1,
+            "there is no \"card\" (there are: other); services of captures come from --config.file",
+        ),
         (&["--clients=dmz"], 2, "--proxies"),
         (&["--since=5"], 2, "no unit"),
         (&["--url=http://127.0.0.1:1"], 2, "cannot be used with"),

@@ -7,6 +7,8 @@ mod bench;
 mod build;
 mod cargo;
 mod ci;
+mod demo;
+mod package;
 mod privilege;
 mod readme;
 mod run;
@@ -64,6 +66,18 @@ const VERBS: &[Verb] = &[
         args: "[NAME...] [--rounds N] [--json]",
         about: "measure what it costs, beside yardsticks in the same run (needs root)",
         run: bench::verb,
+    },
+    Verb {
+        name: "demo",
+        args: "[campus-card] [bank-g] [--json]",
+        about: "play the two cases in a world of namespaces, for a person to watch (needs root)",
+        run: demo::verb,
+    },
+    Verb {
+        name: "package",
+        args: "[--out DIR] [--revision N] [deb] [rpm]",
+        about: "build the packages, into target/packages",
+        run: package::verb,
     },
     Verb {
         name: "tidy",

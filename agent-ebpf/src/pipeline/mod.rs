@@ -4,9 +4,11 @@
 //! Several processors may be here with packets of one flow. A flow changes only under its lock ([`World::with`]), so
 //! its counts are exact and its state is one that some order of the packets gives. Totals are per processor and need
 //! no lock. An entry that was given to another connection between look-up and lock is known by its tag and looked up again.
-//! How a flow goes from table to table: [`moving`].
+//! How a flow goes from table to table: [`moving`]; what is
+//! told of it: [`records`].
 
 mod moving;
+mod records;
 
 use crate::{
     anomaly::{Anomaly, AnomalySet, Cause, detect},
@@ -18,12 +20,11 @@ use crate::{
     histogram::Histogram,
     hops::{self, Hops},
     label::{Direction, Side},
-    layout::{Config, HealthCounts, Totals, health_index, totals_index},
+    layout::{Config, HealthCounts, SERVICE_TEXT, Totals, health_index, totals_index},
     observe::{Before, Settings, Sighting, before, count_only, observe},
     open::{client_of, service_of},
     phase::Phase,
     quick::{self, Plain},
-    record::{AnomalyRecord, EndRecord, Head, Tag},
     scoreboard::Scoreboard,
     seq::SeqNum,
     time::Nanos,
@@ -34,6 +35,7 @@ use crate::{
 use bytemuck::Pod;
 use core::ptr::NonNull;
 use moving::{confirm, settle, unconfirmed};
+use records::{quote, record_anomaly, record_end};
 
 /// The tables and the clock around the pipeline.
 pub trait World {
@@ -187,6 +189,9 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
             note(h, Health::Counted);
             follow(w, x, h);
             count(w, x);
+            if x.facts.text {
+                quote(w, frame, x);
+            }
         }
         Some(reason) => note(h, reason),
     }
@@ -263,7 +268,7 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
     }
     let mut step = look(w, entry, x);
     if step == Step::Ended {
-        ended::<W, V6>(w, x, entry);
+        ended::<W, V6>(w, x);
         forget(x);
         step = look(w, entry, x);
     }
@@ -294,7 +299,7 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
         note(h, Health::HolesForgotten);
     }
     if x.facts.closed.is_some() {
-        record_end::<W, V6>(w, x, entry);
+        record_end::<W, V6>(w, x);
     }
     if x.waiting && x.facts.confirmed {
         confirm::<W, V6>(w, x, entry, h);
@@ -304,11 +309,28 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
 /// One look at the flow, under its lock: enough for all but what belongs on the scoreboard.
 #[inline(never)]
 fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
+    let Some(last) = w.moving() else { return Step::Gone };
     w.lock(entry);
-    // SAFETY: the entry is a flow's, and the lock makes this the only reference.
-    let step = unsafe { step(&mut *entry, None, x) };
+    // SAFETY: the entry is a flow's, and the lock makes this the only reference; `last` is this packet's own.
+    let step = unsafe {
+        let step = step(&mut *entry, None, x);
+        keep_last(&*entry, step, x, last);
+        step
+    };
     w.unlock(entry);
     step
+}
+
+/// Keeps the state in which a flow ended, for its record: once the lock is let go the entry may be another connection's.
+///
+/// # Safety
+/// `last` must be valid for writes of a `Flow`.
+#[inline(always)]
+unsafe fn keep_last(flow: &Flow, step: Step, x: &Scratch, last: *mut Flow) {
+    if step == Step::Ended || x.facts.closed.is_some() {
+        // SAFETY: as the caller promises.
+        unsafe { flow.copy_to(last) }
+    }
 }
 
 /// One look with the scoreboard, made if need be; where it cannot be had, the segment is counted and not judged.
@@ -345,9 +367,14 @@ fn unjudged(flow: &mut Flow, x: &mut Scratch) -> Step {
 /// One look at the flow and its scoreboard, under the flow's lock.
 #[inline(always)]
 fn look_closely<W: World>(w: &W, entry: *mut Flow, score: *mut Scoreboard, x: &mut Scratch) -> Step {
+    let Some(last) = w.moving() else { return Step::Gone };
     w.lock(entry);
     // SAFETY: as for `look`; the scoreboard is the flow's and under the same lock.
-    let step = unsafe { step(&mut *entry, Some(&mut *score), x) };
+    let step = unsafe {
+        let step = step(&mut *entry, Some(&mut *score), x);
+        keep_last(&*entry, step, x, last);
+        step
+    };
     w.unlock(entry);
     step
 }
@@ -452,7 +479,7 @@ fn stranger(x: &mut Scratch) {
     let (s, at) = (&x.segment, &x.sighting);
     let client = client_of(s, at);
     let side = if client == at.dir { Side::Client } else { Side::Server };
-    let (svc, segments) = (service_of(client as u8, at), s.segments);
+    let (svc, segments) = (service_of(client as u8, at) & !SERVICE_TEXT, s.segments);
     forget(x);
     (x.facts.side, x.facts.svc, x.facts.segments) = (side, svc, segments);
 }
@@ -467,7 +494,7 @@ fn quickly<W: World, F: Frame>(
     direction: Direction,
     h: *mut HealthCounts,
 ) -> bool {
-    if !quickly_read(frame, point, p) || !quickly_passed(w, p, direction) {
+    if !quickly_read(frame, point, p) || !quickly_passed(w, frame, p, direction) {
         return false;
     }
     note(h, Health::Counted);
@@ -490,8 +517,8 @@ fn quickly_read<F: Frame>(frame: &F, point: u8, p: &mut Plain) -> bool {
 }
 
 #[inline(never)]
-fn quickly_passed<W: World>(w: &W, p: &mut Plain, direction: Direction) -> bool {
-    quick::pass(w, p, direction)
+fn quickly_passed<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Direction) -> bool {
+    quick::pass(w, frame, p, direction)
 }
 
 #[inline(always)]
@@ -540,42 +567,13 @@ fn count<W: World>(w: &W, x: &mut Scratch) {
         add(t, place, n as u64);
     });
     if x.found.to_record() {
-        let (s, f, x) = (&x.segment, &x.facts, &*x);
-        // SAFETY: the ring hands out memory of a record's size.
-        let stored = w.submit(|to: *mut AnomalyRecord| unsafe { (*to).fill(s, f, x.found, head(x)) });
-        submitted(w, x, stored);
-    }
-}
-
-#[inline(always)]
-fn submitted<W: World>(w: &W, x: &Scratch, stored: bool) {
-    note_of(w, x, Health::RingSubmitted);
-    if !stored {
-        note_of(w, x, Health::RingLost);
-    }
-}
-
-/// Whom a record is about, with the segment's sender as the client.
-#[inline(always)]
-fn head(x: &Scratch) -> Head {
-    let s = &x.segment;
-    Head {
-        tag: 0,
-        vlans: s.vlans,
-        at: x.sighting.now,
-        client: s.src,
-        server: s.dst,
-        client_port: s.sport,
-        server_port: s.dport,
-        svc: 0,
-        point: x.point,
-        direction: x.direction as u8,
+        record_anomaly(w, x);
     }
 }
 
 /// A flow was ended because another connection takes its key.
 #[inline(never)]
-fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch, entry: *mut Flow) {
+fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch) {
     let end = x.ended;
     match w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
         Some(t) => {
@@ -586,33 +584,5 @@ fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch, entry: *mut Flow) {
         }
         None => note_of(w, x, Health::MapError),
     }
-    record_end::<W, V6>(w, x, entry);
-}
-
-/// Puts a flow's end on the ring, with its last state.
-#[inline(never)]
-fn record_end<W: World, const V6: bool>(w: &W, x: &Scratch, entry: *mut Flow) {
-    let score = w.score(x.key::<V6>(), false);
-    let stored = w.submit(|to: *mut EndRecord| {
-        // SAFETY: the ring hands out memory of a record's size, for this call alone.
-        let to = unsafe { &mut *to };
-        w.lock(entry);
-        // SAFETY: the entry is a flow's, and `to.flow` is another.
-        unsafe { (*entry).copy_to(&mut to.flow) };
-        w.unlock(entry);
-        to.counts = match score {
-            // SAFETY: the scoreboard is the flow's; counts read while another processor writes are of before or after.
-            Some(sc) if to.flow.has(Flow::SCORED) => unsafe { [(*sc).half[0].counts, (*sc).half[1].counts] },
-            _ => [Default::default(); 2],
-        };
-        to.head = head(x);
-        to.head.tag = Tag::End as u32;
-        to.head.svc = to.flow.svc;
-        if to.flow.client as usize != x.sighting.dir {
-            let h = to.head;
-            (to.head.client, to.head.server) = (h.server, h.client);
-            (to.head.client_port, to.head.server_port) = (h.server_port, h.client_port);
-        }
-    });
-    submitted(w, x, stored);
+    record_end::<W, V6>(w, x);
 }

@@ -4,10 +4,10 @@ use crate::{
     maps::{CONFIG, OPTIONS},
     world::first,
 };
-use agent_ebpf::wire::{Frame, Piece, options::BUFFER};
+use agent_ebpf::wire::{Frame, Piece, QUOTED, options::BUFFER};
 use aya_ebpf::{
     bindings::__sk_buff,
-    helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len},
+    helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
     programs::{TcContext, XdpContext},
 };
 
@@ -82,6 +82,38 @@ impl Frame for XdpFrame<'_> {
     fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; BUFFER]) -> R) -> Option<R> {
         buffer(work)
     }
+
+    #[inline(always)]
+    fn quote(&self, offset: u32, len: u32, to: &mut [u8; QUOTED]) -> u32 {
+        let len = quotable(len);
+        if CONFIG.load().xdp_frags != 0 {
+            // SAFETY: the context is valid, and `to` has room for so many.
+            let r = unsafe { bpf_xdp_load_bytes(self.ctx.ctx, offset, to.as_mut_ptr().cast(), len) };
+            return if r == 0 { len } else { 0 };
+        }
+        // The helper came with frames in pieces. Eight bytes at a time; fewer at the end are not quoted.
+        let offset = offset & 0x3fff;
+        let mut n = 0;
+        for (i, chunk) in to.chunks_exact_mut(8).enumerate() {
+            let at = 8 * i as u32;
+            match linear::<8>(self.ctx.data(), self.ctx.data_end(), offset + at) {
+                Some(bytes) if at + 8 <= len => {
+                    chunk.copy_from_slice(&bytes);
+                    n = at + 8;
+                }
+                _ => break,
+            }
+        }
+        n
+    }
+}
+
+/// How many bytes may be quoted, in a form in which the verifier sees that there is room for them, and one at least.
+#[inline(always)]
+fn quotable(len: u32) -> u32 {
+    let most = QUOTED as u32;
+    let less_one = (if len > most { most } else { len }).wrapping_sub(1);
+    (core::hint::black_box(less_one) & (most - 1)) + 1
 }
 
 /// A frame at tc.
@@ -131,6 +163,14 @@ impl Frame for SkbFrame<'_> {
     #[inline(always)]
     fn with_buffer<R>(&self, work: impl FnOnce(&mut [u8; BUFFER]) -> R) -> Option<R> {
         buffer(work)
+    }
+
+    #[inline(always)]
+    fn quote(&self, offset: u32, len: u32, to: &mut [u8; QUOTED]) -> u32 {
+        let len = quotable(len);
+        // SAFETY: the context is valid, and `to` has room for so many.
+        let r = unsafe { bpf_skb_load_bytes(self.ctx.skb.skb.cast(), offset, to.as_mut_ptr().cast(), len) };
+        if r == 0 { len } else { 0 }
     }
 
     #[inline(always)]

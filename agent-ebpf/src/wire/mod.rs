@@ -21,6 +21,9 @@ pub use tcp::Flags;
 
 use crate::{health::Health, seq::SeqNum};
 
+/// Bytes of a request or an answer that are quoted at most ([`Frame::quote`]).
+pub const QUOTED: usize = 256;
+
 /// Bounds-checked reads of one frame, starting at its link layer, and what its carrier knows of it.
 pub trait Frame {
     /// The `N` bytes at `offset`, or `None` when the frame does not hold them.
@@ -64,6 +67,19 @@ pub trait Frame {
     /// The VLAN tag control information that the carrier keeps beside the frame (tc), outermost of all tags.
     fn vlan(&self) -> Option<u16> {
         None
+    }
+
+    /// Copies the first bytes of `len` from `offset` on, as many as there is room for; how many there are.
+    fn quote(&self, offset: u32, len: u32, to: &mut [u8; QUOTED]) -> u32 {
+        let mut n = 0;
+        while n < len
+            && let Some(place) = to.get_mut(n as usize)
+            && let Some([byte]) = offset.checked_add(n).and_then(|at| self.load::<1>(at))
+        {
+            *place = byte;
+            n += 1;
+        }
+        n
     }
 
     /// TCP segments on the wire that this frame stands for, for a GSO super-packet; 0 when the carrier does not say.
@@ -157,6 +173,10 @@ pub struct Segment {
     pub window: u16,
     /// Payload bytes, from the IP length and never from captured bytes.
     pub payload: u32,
+    /// Where the payload begins in the frame.
+    pub payload_at: u32,
+    /// The payload's first byte, 0 where there is none.
+    pub first: u8,
     /// Segments on the wire that this packet stands for (GSO), at least 1.
     pub segments: u32,
     /// Payload bytes of each full segment of a GSO super-packet; 0 for a single segment.
@@ -204,6 +224,8 @@ impl Segment {
             ack: SeqNum(0),
             window: 0,
             payload: 0,
+            payload_at: 0,
+            first: 0,
             segments: 1,
             segment_size: 0,
             bytes: 0,

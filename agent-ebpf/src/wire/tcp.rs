@@ -75,7 +75,9 @@ pub fn parse<F: Frame>(frame: &F, at: &Place, s: &mut Segment) -> Result<(), Hea
     s.payload = at.len - header_len;
     (s.segments, s.segment_size) = segments(frame, s.payload);
     s.bytes = s.payload + s.segments * (at.ip_header_len + header_len);
-    s.tls_alert = tls_alert(frame, at.offset + header_len, s.payload);
+    s.payload_at = at.offset + header_len;
+    s.tls_alert = tls_alert(frame, s.payload_at, s.payload);
+    s.first = first(frame, at.offset + (header_len - 1), s.payload);
     Ok(())
 }
 
@@ -91,6 +93,23 @@ pub(crate) fn segments<F: Frame>(frame: &F, payload: u32) -> (u32, u32) {
         (_, n) => n,
     };
     (count, size)
+}
+
+/// Mask of where the headers of a packet may end, in a frame.
+const HEADERS: u32 = 0x1fff;
+
+/// A TLS record that opens a handshake begins with it (RFC 8446, 5.1).
+pub(crate) const TLS_HANDSHAKE: u8 = 22;
+
+/// The payload's first byte, which follows the one at `before`; 0 where there is none, or none was captured.
+#[inline(always)]
+pub(crate) fn first<F: Frame>(frame: &F, before: u32, payload: u32) -> u8 {
+    // Two at once: that there is one alone at the very end the kernel's verifier does not see; nor that a number less one
+    // is not below 0.
+    match frame.load::<2>(core::hint::black_box(before) & HEADERS) {
+        Some([_, byte]) if payload > 0 => byte,
+        _ => 0,
+    }
 }
 
 /// Whether the payload is one TLS alert record: in the clear type 21, or under TLS 1.3 a record whose

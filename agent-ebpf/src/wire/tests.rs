@@ -1,6 +1,6 @@
 //! One segment behind every link layer and in every tunnel: it must read the same behind all of them.
 
-use super::{Addr, Flags, Frame, Link, Segment};
+use super::{Addr, Flags, Frame, Link, QUOTED, Segment};
 use crate::{health::Health, seq::SeqNum};
 use proptest::prelude::*;
 
@@ -29,7 +29,14 @@ impl Frame for Captured<'_> {
 fn read(bytes: &[u8], link: Link, tunnels: bool) -> Result<Segment, Health> {
     let mut s = Segment::blank();
     s.read(&Captured { bytes, link, tunnels })?;
-    s.cursor = 0;
+    let mut quoted = [0; QUOTED];
+    let n = Captured { bytes, link, tunnels }.quote(s.payload_at, s.payload, &mut quoted);
+    assert_eq!(
+        quoted[..n as usize],
+        bytes[bytes.len() - n as usize..],
+        "the payload is where it is said to be"
+    );
+    (s.cursor, s.payload_at) = (0, 0);
     Ok(s)
 }
 
@@ -78,6 +85,7 @@ fn expected(v6: bool) -> Segment {
         ack: SeqNum(0x0506_0708),
         window: 0x2000,
         payload: 4,
+        first: b'a',
         bytes: if v6 { 64 } else { 44 },
         ..Segment::blank()
     }

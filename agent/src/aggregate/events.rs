@@ -7,6 +7,7 @@ use super::{
     snapshot::{Exemplar, SeriesKey},
 };
 use crate::api::{AnomalyEvent, EndPoint, Event, EventRow, SegmentRow};
+use crate::connection::http::{Http, Life, Texts, life};
 use agent_ebpf::{
     anomaly::{Anomaly, AnomalySet, Cause, Origin},
     counter::{Series, place, width},
@@ -45,6 +46,8 @@ pub struct Events {
     lingering: HashMap<Life, u64>,
     /// Ends that had to go for newer ones.
     forgotten: u64,
+    /// What was said, of services whose HTTP is looked at.
+    texts: Texts,
     exemplars: HashMap<SeriesKey, Exemplar>,
 }
 
@@ -64,12 +67,15 @@ impl Events {
             }
             Record::End(record) => {
                 let event = Numbered { id, at: at(&record.head), what: *record };
-                self.lingering.insert(life(&sight(record)), id);
+                let ended = sight(record);
+                self.lingering.insert(life(&ended), id);
+                self.texts.end(&ended);
                 if let Some(gone) = keep(&mut self.ends, ENDS, event) {
                     self.lingering.remove(&life(&sight(&gone.what)));
                     self.forgotten += 1;
                 }
             }
+            Record::Text(record) => self.texts.take(record),
         }
     }
 
@@ -105,6 +111,11 @@ impl Events {
         self.ends.range(from..).map(|event| (event.id, event.at, sight(&event.what)))
     }
 
+    /// What a connection said, of a service whose HTTP is looked at.
+    pub fn http(&self, sight: &Sight) -> Option<&Http> {
+        self.texts.of(sight)
+    }
+
     /// Ended connections that were known and had to go for newer ones.
     pub fn forgotten(&self) -> u64 {
         self.forgotten
@@ -134,13 +145,6 @@ fn keep<T>(queue: &mut VecDeque<Numbered<T>>, room: usize, event: Numbered<T>) -
     let gone = if queue.len() == room { queue.pop_front() } else { None };
     queue.push_back(event);
     gone
-}
-
-/// What no two connections at a point have in common: the key, and the first packet.
-type Life = (FlowKey, u64);
-
-fn life(sight: &Sight) -> Life {
-    (sight.key, sight.flow.opened.0)
 }
 
 /// The counters that a record was counted in.

@@ -19,7 +19,7 @@ use agent_ebpf::{
 };
 use prometheus_client::{
     collector::Collector,
-    encoding::{DescriptorEncoder, text},
+    encoding::{DescriptorEncoder, prometheus_protobuf, text},
     metrics::MetricType,
     registry::Registry,
 };
@@ -35,6 +35,18 @@ pub fn render(snapshot: Snapshot) -> std::result::Result<String, Error> {
     let mut out = String::new();
     text::encode(&mut out, &registry)?;
     Ok(out)
+}
+
+/// The same as Prometheus's protobuf messages, each with its length before it.
+///
+/// Histograms are classic ones. The kernel counts into buckets whose bounds an operator knows ([`BOUNDS`]); native
+/// buckets grow by powers of two, and counts put into those would be guesses. Native histograms that keep the bounds
+/// (schema -53) have no place in this message, which has no field for bounds: Prometheus 3 makes them from these,
+/// without loss, where `convert_classic_histograms_to_nhcb` is set.
+pub fn render_protobuf(snapshot: Snapshot) -> std::result::Result<Vec<u8>, prometheus_protobuf::EncodeError> {
+    let mut registry = Registry::default();
+    registry.register_collector(Box::new(Exposition(snapshot)));
+    prometheus_protobuf::encode_to_vec(&registry)
 }
 
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     aggregate::snapshot::{Attached, Exemplar, OpenFlows, ProgramRun, Ring, Table},
-    http::negotiate::Format,
+    http::negotiate::to_text,
 };
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ pub fn snapshot() -> Snapshot {
 }
 
 fn text(snapshot: Snapshot) -> String {
-    Format::Text.render(render(snapshot).unwrap())
+    to_text(&render(snapshot).unwrap())
 }
 
 fn has(text: &str, line: &str) {

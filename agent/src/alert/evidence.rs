@@ -268,6 +268,7 @@ mod tests {
             name: "card".to_owned(),
             prefixes: Vec::new(),
             ports: Vec::new(),
+            http: false,
             allowed_clients: allowed.iter().map(|net| net.parse().unwrap()).collect(),
         };
         assert!(!is_foreign(&c, &[service(&[])]), "nobody is, where none are listed");

@@ -109,6 +109,7 @@ impl Checker {
                 prefixes: prefixes.into_iter().map(|(_, p)| p).collect(),
                 ports,
                 allowed_clients: self.clients(&key("allowed_clients"), entry.allowed_clients.as_ref()),
+                http: entry.http,
             });
         }
         out

@@ -7,7 +7,7 @@ use super::{
     nearest::nearest,
 };
 use crate::{alert, connection_log};
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::{Error as YamlError, Spanned};
 use std::fmt;
 
@@ -89,6 +89,8 @@ pub(super) struct RawService {
     pub(super) prefixes: Spanned<Vec<Spanned<String>>>,
     pub(super) ports: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) allowed_clients: Option<Spanned<Vec<Spanned<String>>>>,
+    #[serde(default)]
+    pub(super) http: bool,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -119,9 +121,7 @@ pub(super) struct RawConnectionLog {
 
 /// Read a whole file; every problem of it, not only the first, where its shape allows.
 pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let raw: RawFile =
-        serde_saphyr::from_str_with_options(text, options).map_err(|e| vec![shape_problem(&e)])?;
+    let raw: RawFile = shaped(text).map_err(|problem| vec![problem])?;
     let mut checker = Checker::default();
     let interfaces = checker.interfaces(&raw.interfaces);
     let services = checker.services(&raw.services);
@@ -137,8 +137,26 @@ pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
     }
 }
 
-/// A fault in the shape of the file, in the words of an operator.
-pub(super) fn shape_problem(error: &YamlError) -> Problem {
+/// A text in the shape of `T`; otherwise its first fault, in the words of an operator.
+pub(crate) fn shaped<T: DeserializeOwned>(text: &str) -> Result<T, Problem> {
+    let options = serde_saphyr::options! { with_snippet: false };
+    serde_saphyr::from_str_with_options(text, options).map_err(|e| {
+        let mut problem = shape_problem(&e);
+        if problem.key.is_empty() {
+            problem.key = key_in_line(text, problem.line);
+        }
+        problem
+    })
+}
+
+/// The key that a line begins with; the parser does not name it where a value has the wrong shape.
+fn key_in_line(text: &str, line: u64) -> String {
+    let line = line.checked_sub(1).and_then(|line| text.lines().nth(usize::try_from(line).ok()?));
+    let key = line.and_then(|line| line.trim_start_matches([' ', '-']).split_once(':'));
+    key.map_or(String::new(), |(key, _)| key.trim_matches(['"', '\'', ' ']).to_owned())
+}
+
+fn shape_problem(error: &YamlError) -> Problem {
     let error = error.without_snippet();
     let line = error.location().map_or(0, |l| l.line());
     let list = |expected: &[&str]| expected.join(", ");

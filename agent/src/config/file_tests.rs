@@ -35,6 +35,20 @@ fn the_example_loads() {
     assert_eq!(example.services[0].allowed_clients.len(), 2);
 }
 
+/// Those that packages bring, too.
+#[test]
+fn the_other_files_load() {
+    let gateway = parse(include_str!("../../examples/payment-gateway.yaml")).unwrap();
+    assert_eq!((gateway.interfaces.len(), gateway.services.len()), (2, 5));
+    assert!(gateway.connection_log.is_some());
+    let packaged = include_str!("../../../packaging/fivetuple.yaml");
+    assert_eq!(parse(packaged).unwrap(), FileSettings::default());
+    let uncommented: String =
+        packaged.lines().filter_map(|l| Some(format!("{}\n", l.strip_prefix('#')?))).collect();
+    let uncommented = uncommented.split_once("\ninterfaces").unwrap().1;
+    assert_eq!(parse(&format!("interfaces{uncommented}")).unwrap().services.len(), 1);
+}
+
 /// The keys come from serde's own list of them, so that no key can be forgotten.
 #[test]
 fn the_example_mentions_every_key() {

@@ -23,12 +23,23 @@ pub const NO_POINT: &str = "none";
 pub struct Settings {
     /// What a reload may change, and what it may not: read from the file.
     pub watch: Watch,
-    /// Addresses to serve on.
+    /// Where and how is served.
+    pub web: Web,
+    /// Where `watch` came from, to read again on a reload.
+    pub source: Source,
+}
+
+/// Where and how is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Web {
+    /// Addresses to serve on; none where systemd passes the sockets.
     pub listen: Vec<ListenAddress>,
     /// Path of the metrics.
     pub telemetry_path: String,
-    /// Where `watch` came from, to read again on a reload.
-    pub source: Source,
+    /// Scrapes that are answered at the same time; 0 for any number.
+    pub max_requests: usize,
+    /// The web configuration file, which is in force as it stands.
+    pub config_file: Option<PathBuf>,
 }
 
 /// What is watched, and how.
@@ -75,6 +86,8 @@ pub struct Service {
     pub ports: Vec<RangeInclusive<u16>>,
     /// Networks whose clients it is for; empty for all.
     pub allowed_clients: Vec<IpNet>,
+    /// They speak HTTP in the clear, and it is to be looked at.
+    pub http: bool,
 }
 
 impl Service {
@@ -144,8 +157,8 @@ pub struct Source {
 /// Why there are no settings.
 #[derive(Debug)]
 pub enum ConfigError {
-    /// The file cannot be read.
-    Unreadable(PathBuf, std::io::Error),
+    /// The file that a flag names cannot be read.
+    Unreadable(&'static str, PathBuf, std::io::Error),
     /// The file can be read and is wrong.
     Invalid(PathBuf, Vec<Problem>),
     /// A flag is wrong.
@@ -161,9 +174,9 @@ impl std::error::Error for ConfigError {}
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreadable(path, e) => write!(
+            Self::Unreadable(flag, path, e) => write!(
                 f,
-                "cannot read {}: {e}; name the right file with --config.file and let this user read it",
+                "cannot read {}: {e}; name the right file with --{flag} and let this user read it",
                 path.display()
             ),
             Self::Invalid(path, problems) => {
@@ -185,7 +198,8 @@ impl fmt::Display for ConfigError {
 impl Settings {
     /// Settings of `fivetuple run`.
     pub fn resolve(args: &cli::RunArgs) -> Result<Self, ConfigError> {
-        let path = &args.telemetry_path;
+        let flags = &args.web;
+        let path = &flags.telemetry_path;
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_.-".contains(&b);
         let taken = path == "/" || path.starts_with("/-/") || path.starts_with("/api/");
         if !path.starts_with('/') || taken || !path.bytes().all(plain) {
@@ -195,7 +209,13 @@ impl Settings {
             return Err(ConfigError::Flag("web.telemetry-path", text));
         }
         let source = Source::new(&args.config);
-        Ok(Self { watch: source.load()?, listen: args.listen.clone(), telemetry_path: path.clone(), source })
+        let web = Web {
+            listen: if flags.systemd_socket { Vec::new() } else { flags.listen.clone() },
+            telemetry_path: path.clone(),
+            max_requests: flags.max_requests,
+            config_file: args.web_config.file.clone(),
+        };
+        Ok(Self { watch: source.load()?, web, source })
     }
 }
 
@@ -230,7 +250,8 @@ impl Source {
     /// What the file says alone; its defaults, if there is none.
     pub fn settings(&self) -> Result<FileSettings, ConfigError> {
         let Some(path) = &self.file else { return Ok(FileSettings::default()) };
-        let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Unreadable(path.clone(), e))?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| ConfigError::Unreadable("config.file", path.clone(), e))?;
         file::parse(&text).map_err(|problems| ConfigError::Invalid(path.clone(), problems))
     }
 }
@@ -296,7 +317,7 @@ mod tests {
             };
             Settings::resolve(&args)
         };
-        assert_eq!(settings("/fivetuple/metrics").unwrap().telemetry_path, "/fivetuple/metrics");
+        assert_eq!(settings("/fivetuple/metrics").unwrap().web.telemetry_path, "/fivetuple/metrics");
         for path in ["metrics", "/", "/-/healthy", "/api/v1/flows", "/{x}", "/<b>"] {
             let text = settings(path).unwrap_err().to_string();
             assert!(text.starts_with("--web.telemetry-path: "), "{text}");

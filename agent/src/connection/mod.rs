@@ -3,6 +3,7 @@
 //! A running agent and a capture tell it alike, as both have it from the core's own state of the connection. Times are
 //! the clock's of the host that saw it.
 
+pub mod http;
 pub mod join;
 mod label;
 pub mod legs;
@@ -27,6 +28,7 @@ use agent_ebpf::{
     time::Nanos,
     traffic::{Close, Served},
 };
+use http::Http;
 use second_leg::SecondLeg;
 use serde::{Deserialize, Serialize};
 use std::{
@@ -70,6 +72,11 @@ pub struct Connection {
     pub answered: u32,
     /// The request that waits for its answer, or the last that was answered; none when the client asked nothing.
     pub request: Option<Request>,
+    /// What its last request and the answer say, of a service whose HTTP is looked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub http: Option<Http>,
+    /// Its client spoke TLS, by the first byte; none while it has said nothing.
+    pub tls: Option<bool>,
     /// Seconds of the handshake, where it was seen.
     pub handshake_rtt_seconds: Option<f64>,
     /// Seconds from the last answered request to the first byte of its response.
@@ -217,6 +224,8 @@ impl Connection {
             reuse: rows::reuse(flow.holder, flow.outcome, flow.gap),
             answered: flow.answered,
             request: request(flow),
+            http: None,
+            tls: (flow.exchanges > 0 && !flow.has(Flow::JOINED_LATE)).then(|| flow.has(Flow::TLS)),
             handshake_rtt_seconds: measured(flow.handshake_us),
             first_response_byte_seconds: measured(flow.first_byte_us),
             from_client: sent(sight, client),

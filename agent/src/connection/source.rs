@@ -1,12 +1,14 @@
 //! Where connections are read from: a capture, or a running agent.
 
-use super::{Clock, Connection};
+use super::{Clock, Connection, http::Texts};
 use crate::{
-    aggregate::{Names, events, rows::Sight},
+    aggregate::{Names, events, filter::unknown, rows::Sight},
     api::ConnectionList,
-    config::Watch,
+    cli::ConnectionsArgs,
+    config::{OTHER_SERVICE, Watch},
     flows::fetch,
     replay::{
+        self,
         file::{Capture, Packet},
         judge::Judge,
     },
@@ -75,31 +77,76 @@ pub fn of_capture(
     let keep = |sight: Sight| {
         lives.borrow_mut().insert((sight.key, sight.flow.opened), sight);
     };
-    let mut gaps = Vec::new();
+    let (mut gaps, mut texts) = (Vec::new(), Texts::default());
     {
         let mut judge = Judge::showing(watch, keep);
-        let ended = |record: Record| {
-            if let Record::End(end) = record {
+        let mut ended = |record: Record| match record {
+            Record::End(end) => {
                 // What has been let go has been shown already.
                 let sight = events::sight(&end);
                 lives.borrow_mut().entry((sight.key, sight.flow.opened)).or_insert(sight);
+                texts.end(&sight);
             }
+            Record::Text(text) => texts.take(&text),
+            Record::Anomaly(_) => {}
         };
         while let Some(next) = capture.next() {
             match next {
                 Ok(packet) => {
                     judge.pass(&packet);
-                    judge.records(ended);
+                    judge.records(&mut ended);
                     each(&packet);
                 }
                 Err(problem) => gaps.push(format!("{}: {problem}", path.display())),
             }
         }
-        judge.all_records(ended);
+        judge.all_records(&mut ended);
         judge.host().each(keep);
     }
-    let of = |sight: Sight| Connection::of(&sight, &names, Clock::of_capture());
+    let of = |sight: Sight| {
+        let http = texts.of(&sight).cloned();
+        Connection { http, ..Connection::of(&sight, &names, Clock::of_capture()) }
+    };
     Ok(Told { connections: lives.into_inner().into_values().map(of).collect(), gaps })
+}
+
+/// Reads the connections of all captures that a command names, and says what the points are called.
+pub fn of_captures(args: &ConnectionsArgs) -> Result<(Vec<String>, Told)> {
+    let watch = replay::watch(args.config_file.as_deref())?;
+    if let Some(svc) = &args.svc {
+        check_service(svc, &watch)?;
+    }
+    let points = replay::points(&args.files);
+    let mut all = Told::default();
+    for (path, point) in args.files.iter().zip(&points) {
+        let told = of_capture(path, point, &watch, |_| {})?;
+        all.connections.extend(told.connections);
+        all.gaps.extend(told.gaps);
+    }
+    if all.connections.is_empty() {
+        let files: Vec<_> = args.files.iter().map(|path| path.display().to_string()).collect();
+        bail!("no TCP connection is in {}", files.join(", nor in "));
+    }
+    // A capture's present is where it ends.
+    let now = all.connections.iter().map(|c| c.times.last_seen_ns).max().unwrap_or(0);
+    let since = since_seconds(args).map_or(0, |s| now.saturating_sub(s.saturating_mul(1_000_000_000)));
+    all.connections
+        .retain(|c| c.times.last_seen_ns >= since && args.svc.as_ref().is_none_or(|svc| *svc == c.svc));
+    Ok((points, all))
+}
+
+/// How far back connections are asked for; a part of a second is a second.
+pub fn since_seconds(args: &ConnectionsArgs) -> Option<u64> {
+    args.since.map(|since| since.as_millis().div_ceil(1_000) as u64)
+}
+
+fn check_service(svc: &str, watch: &Watch) -> Result<()> {
+    let known =
+        std::iter::once(OTHER_SERVICE).chain(watch.services.iter().map(|service| service.name.as_str()));
+    if !known.clone().any(|name| name == svc) {
+        bail!("{}; services of captures come from --config.file", unknown("svc", svc, known));
+    }
+    Ok(())
 }
 
 /// Asks an agent for all connections that it knows, or for those of a service.

@@ -38,6 +38,8 @@ pub fn answered(point: &str, at_ns: u64) -> Connection {
         reuse: None,
         answered: 1,
         request: Some(Request { bytes: 800, segments: 1, pending: false }),
+        http: None,
+        tls: Some(false),
         handshake_rtt_seconds: Some(0.002),
         first_response_byte_seconds: Some(0.05),
         from_client: sent.clone(),

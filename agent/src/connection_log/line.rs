@@ -50,6 +50,14 @@ pub struct Line<'a> {
     pub request_segments: Option<u16>,
     /// It was answered.
     pub request_answered: Option<bool>,
+    /// Method of its last request, of a service whose HTTP is looked at.
+    pub http_method: Option<&'a str>,
+    /// Path of that request, without its query.
+    pub http_path: Option<&'a str>,
+    /// Bytes of its body, by its `Content-Length`.
+    pub http_request_length: Option<u64>,
+    /// Status of the answer.
+    pub http_status: Option<u16>,
     /// Payload bytes that the client sent, repeats included.
     pub client_bytes: u64,
     /// Payload bytes that the server sent, repeats included.
@@ -74,7 +82,7 @@ impl<'a> Line<'a> {
     /// Of a connection.
     pub fn of(connection: &'a Connection) -> Self {
         let c = connection;
-        let (times, request) = (&c.times, c.request);
+        let (times, request, http) = (&c.times, c.request, c.http.as_ref());
         let sent = |side: Side| -> &'a Sent { connection.sent(side) };
         let (client, server) = (sent(Side::Client), sent(Side::Server));
         Self {
@@ -98,6 +106,10 @@ impl<'a> Line<'a> {
             request_bytes: request.map(|request| request.bytes),
             request_segments: request.map(|request| request.segments),
             request_answered: request.map(|request| !request.pending),
+            http_method: http.and_then(|http| http.method.as_deref()),
+            http_path: http.and_then(|http| http.path.as_deref()),
+            http_request_length: http.and_then(|http| http.request_length),
+            http_status: http.and_then(|http| http.status),
             client_bytes: client.bytes,
             server_bytes: server.bytes,
             client_segments: client.segments,
@@ -125,7 +137,7 @@ mod tests {
     use crate::connection::{Reset, tests::answered};
     use agent_ebpf::anomaly::{Cause, Origin};
 
-    const GOOD: &str = r#"{"time":"2023-11-14T22:13:20.100000Z","point":"outside","svc":"card","client":"192.0.2.1","client_port":40000,"server":"198.51.100.7","server_port":443,"vlans":[],"inferred":false,"result":"answered","close":"fin_client","reset_cause":null,"reset_origin":null,"reuse_gap_seconds":null,"reuse_outcome":null,"answered_requests":1,"request_bytes":800,"request_segments":1,"request_answered":true,"client_bytes":800,"server_bytes":800,"client_segments":5,"server_segments":5,"handshake_seconds":0.002,"first_byte_seconds":0.05,"duration_seconds":0.1,"client_verdicts":{},"server_verdicts":{}}
+    const GOOD: &str = r#"{"time":"2023-11-14T22:13:20.100000Z","point":"outside","svc":"card","client":"192.0.2.1","client_port":40000,"server":"198.51.100.7","server_port":443,"vlans":[],"inferred":false,"result":"answered","close":"fin_client","reset_cause":null,"reset_origin":null,"reuse_gap_seconds":null,"reuse_outcome":null,"answered_requests":1,"request_bytes":800,"request_segments":1,"request_answered":true,"http_method":null,"http_path":null,"http_request_length":null,"http_status":null,"client_bytes":800,"server_bytes":800,"client_segments":5,"server_segments":5,"handshake_seconds":0.002,"first_byte_seconds":0.05,"duration_seconds":0.1,"client_verdicts":{},"server_verdicts":{}}
 "#;
 
     fn written(connection: &Connection) -> String {

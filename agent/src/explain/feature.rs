@@ -151,6 +151,24 @@ pub const FEATURES: &[Feature] = &[
         value: Value::Fact(|c| (c.from_client.segments > 0).then_some(c.from_client.ts_val.is_some())),
     },
     Feature {
+        name: "TLS",
+        holds: "client speaks TLS",
+        fails: "client does not speak TLS",
+        value: Value::Fact(|c| c.tls),
+    },
+    Feature {
+        name: "HTTP method",
+        holds: "HTTP method {}",
+        fails: "HTTP method other than {}",
+        value: Value::Word(|c| c.http.as_ref()?.method.clone()),
+    },
+    Feature {
+        name: "HTTP path",
+        holds: "HTTP path {}",
+        fails: "HTTP path other than {}",
+        value: Value::Word(|c| c.http.as_ref()?.path.clone()),
+    },
+    Feature {
         name: "VLAN",
         holds: "VLAN {}",
         fails: "VLAN other than {}",

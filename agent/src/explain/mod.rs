@@ -15,14 +15,14 @@ pub mod statistics;
 pub mod text;
 
 use crate::{
-    aggregate::filter::unknown,
     api::{ConnectionFilter, ExplainFilter, Refusal},
     cli::{DEFAULT_LISTEN, ExplainArgs, ReportOutput},
-    config::{OTHER_SERVICE, Watch},
-    connection::{Connection, source},
+    connection::{
+        Connection,
+        source::{self, Told},
+    },
     flows::fetch,
     http::Backend,
-    replay,
 };
 use anyhow::{Context as _, Result, bail};
 use report::{Report, Section};
@@ -33,7 +33,7 @@ const LEVEL: f64 = 0.05;
 
 /// Compare and print; false when a part of a capture could not be read.
 pub fn main(args: &ExplainArgs) -> Result<bool> {
-    let (report, whole) = if args.files.is_empty() { (of_agent(args)?, true) } else { of_captures(args)? };
+    let (report, whole) = if args.of.files.is_empty() { (of_agent(args)?, true) } else { of_captures(args)? };
     if report.sections.is_empty() {
         bail!("{}", report.answer);
     }
@@ -86,7 +86,7 @@ fn strongest(sections: &[Section]) -> Option<&Section> {
 }
 
 fn of_agent(args: &ExplainArgs) -> Result<Report> {
-    let url = args.url.clone().unwrap_or_else(|| format!("http://{DEFAULT_LISTEN}"));
+    let url = args.of.url.clone().unwrap_or_else(|| format!("http://{DEFAULT_LISTEN}"));
     let asked = asked(args);
     let query = [("svc", asked.svc), ("since_seconds", asked.since_seconds.map(|s| s.to_string()))];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
@@ -97,43 +97,13 @@ fn of_agent(args: &ExplainArgs) -> Result<Report> {
 }
 
 fn of_captures(args: &ExplainArgs) -> Result<(Report, bool)> {
-    let watch = replay::watch(args.config_file.as_deref())?;
-    let asked = asked(args);
-    if let Some(svc) = &asked.svc {
-        check_service(svc, &watch)?;
-    }
-    let (mut connections, mut gaps) = (Vec::new(), Vec::new());
-    for (path, point) in args.files.iter().zip(replay::points(&args.files)) {
-        let told = source::of_capture(path, &point, &watch, |_| {})?;
-        connections.extend(told.connections);
-        gaps.extend(told.gaps);
-    }
-    if connections.is_empty() {
-        let files: Vec<_> = args.files.iter().map(|path| path.display().to_string()).collect();
-        bail!("no TCP connection is in {}", files.join(", nor in "));
-    }
-    // A capture's present is where it ends.
-    let now = connections.iter().map(|c| c.times.last_seen_ns).max().unwrap_or(0);
-    let since = asked.since_seconds.map_or(0, |s| now.saturating_sub(s.saturating_mul(1_000_000_000)));
-    connections
-        .retain(|c| c.times.last_seen_ns >= since && asked.svc.as_ref().is_none_or(|svc| *svc == c.svc));
+    let (_, Told { connections, gaps }) = source::of_captures(&args.of)?;
     let whole = gaps.is_empty();
-    Ok((report(&connections, asked, gaps), whole))
-}
-
-fn check_service(svc: &str, watch: &Watch) -> Result<()> {
-    let known =
-        std::iter::once(OTHER_SERVICE).chain(watch.services.iter().map(|service| service.name.as_str()));
-    if !known.clone().any(|name| name == svc) {
-        bail!("{}; services of captures come from --config.file", unknown("svc", svc, known));
-    }
-    Ok(())
+    Ok((report(&connections, asked(args), gaps), whole))
 }
 
 fn asked(args: &ExplainArgs) -> ExplainFilter {
-    // A part of a second is a second.
-    let seconds = args.since.map(|since| since.as_millis().div_ceil(1_000) as u64);
-    ExplainFilter { svc: args.svc.clone(), since_seconds: seconds }
+    ExplainFilter { svc: args.of.svc.clone(), since_seconds: source::since_seconds(&args.of) }
 }
 
 #[cfg(test)]

@@ -238,7 +238,7 @@ mod tests {
         assert_eq!(questions.predicates, []);
         let names = |numbers: &[usize]| numbers.iter().map(|n| FEATURES[*n].name).collect::<Vec<_>>();
         assert!(names(&questions.same).contains(&"client's TTL"), "{:?}", names(&questions.same));
-        assert_eq!(names(&questions.unknown), ["reuse answer"]);
+        assert_eq!(names(&questions.unknown), ["reuse answer", "HTTP method", "HTTP path"]);
     }
 
     #[test]

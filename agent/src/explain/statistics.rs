@@ -98,10 +98,15 @@ impl Table {
         let value = a.value - b.value;
         Interval {
             value,
-            low: value - (a.value - a.low).hypot(b.high - b.value),
-            high: value + (a.high - a.value).hypot(b.value - b.low),
+            low: value - distance(a.value - a.low, b.high - b.value),
+            high: value + distance(a.high - a.value, b.value - b.low),
         }
     }
+}
+
+/// Not `f64::hypot`: that would ask for glibc 2.35, for which distributions still in use are too old.
+fn distance(x: f64, y: f64) -> f64 {
+    (x * x + y * y).sqrt()
 }
 
 /// Exact tests, on tables up to a size.

@@ -1,5 +1,10 @@
 //! What the daemon answers over HTTP: reads only, except the reload.
 
+pub mod activation;
+mod connection;
+mod crowd;
+mod guard;
+mod gzip;
 pub mod listen;
 pub mod negotiate;
 
@@ -10,18 +15,22 @@ use crate::{
     },
     explain,
     reuse::Report,
+    web::Live,
     why,
 };
 use axum::{
     Json, Router,
     extract::{Query, RawQuery, State, rejection::QueryRejection},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    middleware,
     response::{Html, IntoResponse, Response},
     routing::{get, post},
 };
+use connection::Server;
+use guard::{Guard, guard};
 use negotiate::Format;
 use serde_json::json;
-use std::{future::IntoFuture as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -29,9 +38,9 @@ use tokio::{
 };
 use tracing::warn;
 
-/// Answers that read kernel maps, at the same time; more are turned away, so that scrapers cannot pile up.
-const MAX_REQUESTS: usize = 16;
-/// The same for what an operator must reach while scrapers pile up: readiness, and the reload.
+/// Lists that are made at the same time; more are turned away, so that readers cannot pile up.
+const MAX_LISTS: usize = 16;
+/// The same for what an operator must reach while others pile up: readiness, and the reload.
 const MAX_URGENT: usize = 4;
 /// How long an open request may hold up the end of the daemon.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
@@ -40,6 +49,8 @@ const SHUTDOWN_GRACE: Duration = Duration::from_secs(2);
 pub trait Backend: Send + Sync + 'static {
     /// All metrics as OpenMetrics text.
     fn metrics(&self) -> anyhow::Result<String>;
+    /// All metrics as Prometheus's protobuf messages, each with its length before it.
+    fn metrics_protobuf(&self) -> anyhow::Result<Vec<u8>>;
     /// What must hold for the agent to be ready, and whether it does.
     fn readiness(&self) -> Vec<Check>;
     /// The flows that a filter lets through.
@@ -59,17 +70,26 @@ pub trait Backend: Send + Sync + 'static {
 struct Shared {
     backend: Arc<dyn Backend>,
     telemetry_path: String,
-    permits: Semaphore,
+    scrapes: Semaphore,
+    lists: Semaphore,
     urgent: Semaphore,
 }
 
 impl Shared {
-    /// Run a blocking answer, unless too many are running.
+    /// Make a scrape's answer, unless too many are being made.
+    async fn scraped<T: Send + 'static>(
+        self: Arc<Self>,
+        answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
+    ) -> Result<T, Response> {
+        self.clone().within(&self.scrapes, answer).await
+    }
+
+    /// The same for a list.
     async fn bounded<T: Send + 'static>(
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        self.clone().within(&self.permits, answer).await
+        self.clone().within(&self.lists, answer).await
     }
 
     /// The same for an answer that does not wait behind the others.
@@ -96,22 +116,28 @@ impl Shared {
     }
 }
 
+/// How is served.
+pub struct Serving {
+    /// Path of the metrics.
+    pub telemetry_path: String,
+    /// Scrapes that are answered at the same time; 0 for any number.
+    pub max_requests: usize,
+    /// The web configuration file, where there is one.
+    pub web: Option<Arc<Live>>,
+}
+
 /// Serve until `shutdown` changes, then let open requests end.
 pub async fn serve(
     listeners: Vec<TcpListener>,
-    telemetry_path: String,
+    serving: Serving,
     backend: Arc<dyn Backend>,
     shutdown: watch::Receiver<bool>,
 ) {
-    let router = router(telemetry_path, backend);
+    let web = serving.web.clone();
+    let server = Server::new(router(serving, backend), web, shutdown.clone());
     let mut servers = JoinSet::new();
     for listener in listeners {
-        let mut stop = shutdown.clone();
-        let stopped = async move {
-            // An error means that the sender is gone, which is the end as well.
-            let _ = stop.wait_for(|stop| *stop).await;
-        };
-        servers.spawn(axum::serve(listener, router.clone()).with_graceful_shutdown(stopped).into_future());
+        servers.spawn(server.clone().run(listener));
     }
     let mut stop = shutdown;
     let _ = stop.wait_for(|stop| *stop).await;
@@ -121,14 +147,17 @@ pub async fn serve(
     }
 }
 
-fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
+fn router(serving: Serving, backend: Arc<dyn Backend>) -> Router {
+    let Serving { telemetry_path, max_requests, web } = serving;
+    let scrapes = if max_requests == 0 { Semaphore::MAX_PERMITS } else { max_requests };
     let shared = Arc::new(Shared {
         backend,
         telemetry_path: telemetry_path.clone(),
-        permits: Semaphore::new(MAX_REQUESTS),
+        scrapes: Semaphore::new(scrapes.min(Semaphore::MAX_PERMITS)),
+        lists: Semaphore::new(MAX_LISTS),
         urgent: Semaphore::new(MAX_URGENT),
     });
-    Router::new()
+    let router = Router::new()
         .route("/", get(landing))
         .route(&telemetry_path, get(metrics))
         .route("/-/healthy", get(async || "fivetuple is healthy.\n"))
@@ -140,18 +169,42 @@ fn router(telemetry_path: String, backend: Arc<dyn Backend>) -> Router {
         .route("/api/v1/explain", get(explanation))
         .route("/api/v1/reuse", get(reuse))
         .route("/api/v1/alerts", get(alerts))
-        .with_state(shared)
+        .with_state(shared);
+    match web {
+        None => router,
+        Some(web) => router.layer(middleware::from_fn_with_state(Arc::new(Guard::new(web)), guard)),
+    }
+}
+
+/// The value of a header that may be there several times.
+fn listed_in(headers: &HeaderMap, name: &HeaderName) -> String {
+    let values: Vec<&str> = headers.get_all(name).iter().filter_map(|value| value.to_str().ok()).collect();
+    values.join(",")
 }
 
 async fn metrics(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let accept: Vec<&str> =
-        headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok()).collect();
-    let format = Format::negotiate(&accept.join(","));
-    match shared.bounded(|backend| backend.metrics()).await {
-        Ok(Ok(text)) => {
-            ([(header::CONTENT_TYPE, format.content_type())], format.render(text)).into_response()
+    let format = Format::negotiate(&listed_in(&headers, &header::ACCEPT));
+    let zipped = gzip::is_asked_for(&listed_in(&headers, &header::ACCEPT_ENCODING));
+    let made = shared.scraped(move |backend| {
+        let bytes = match format {
+            Format::Protobuf => backend.metrics_protobuf()?,
+            Format::OpenMetrics => backend.metrics()?.into_bytes(),
+            Format::Text => negotiate::to_text(&backend.metrics()?).into_bytes(),
+        };
+        Ok(if zipped { gzip::compress(&bytes) } else { bytes })
+    });
+    match made.await {
+        Ok(Ok(bytes)) => {
+            let mut response = ([(header::CONTENT_TYPE, format.content_type())], bytes).into_response();
+            if zipped {
+                response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
+            response
         }
-        Ok(Err(e)) => (StatusCode::INTERNAL_SERVER_ERROR, why::text(&e) + "\n").into_response(),
+        Ok(Err(e)) => {
+            let e: anyhow::Error = e;
+            (StatusCode::INTERNAL_SERVER_ERROR, why::text(&e) + "\n").into_response()
+        }
         Err(response) => response,
     }
 }

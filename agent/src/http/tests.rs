@@ -7,6 +7,9 @@ use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
+/// Scrapes at the same time.
+const MAX_SCRAPES: usize = 16;
+
 #[derive(Default)]
 struct Fake {
     attached: Arc<AtomicBool>,
@@ -19,6 +22,9 @@ impl Backend for Fake {
         self.scrapes.fetch_add(1, Ordering::Relaxed);
         let _open = self.gate.blocking_lock();
         Ok("# HELP f_x X.\n# TYPE f_x counter\nf_x_total 1\n# EOF\n".to_owned())
+    }
+    fn metrics_protobuf(&self) -> anyhow::Result<Vec<u8>> {
+        Ok(b"\x04\x0a\x02f_".to_vec())
     }
     fn readiness(&self) -> Vec<Check> {
         let ok = self.attached.load(Ordering::Relaxed);
@@ -50,13 +56,29 @@ impl Backend for Fake {
     }
 }
 
+type Started = (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>);
+
 /// A server on a port of its own; its address, and what ends it.
-async fn start(fake: Fake) -> (SocketAddr, watch::Sender<bool>, tokio::task::JoinHandle<()>) {
+async fn start(fake: Fake) -> Started {
+    start_with(fake, None).await
+}
+
+/// The same under a web configuration.
+async fn start_with(fake: Fake, web: Option<Arc<Live>>) -> Started {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    let server = tokio::spawn(serve(vec![listener], "/metrics".to_owned(), Arc::new(fake), stopped));
+    let serving = Serving { telemetry_path: "/metrics".to_owned(), max_requests: MAX_SCRAPES, web };
+    let server = tokio::spawn(serve(vec![listener], serving, Arc::new(fake), stopped));
     (address, stop, server)
+}
+
+/// A web configuration of this text, and its file.
+fn web(text: &str) -> (tempfile::NamedTempFile, Arc<Live>) {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    let live = Live::open(file.path()).unwrap();
+    (file, Arc::new(live))
 }
 
 /// The whole answer to one request.
@@ -118,6 +140,121 @@ async fn the_format_is_negotiated() {
     let answer = ask(address, "GET /metrics", "Accept: application/openmetrics-text;version=1.0.0\r\n").await;
     assert!(answer.contains("application/openmetrics-text; version=1.0.0"), "{answer}");
     assert!(answer.contains("# EOF"), "{answer}");
+    let protobuf =
+        "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+    let answer = ask(address, "GET /metrics", &format!("Accept: {protobuf}\r\n")).await;
+    assert!(
+        answer.contains(&protobuf.replace(';', "; ")) && answer.ends_with("\n\u{4}\n\u{2}f_"),
+        "{answer:?}"
+    );
+}
+
+#[tokio::test]
+async fn the_web_configuration_guards_every_page() {
+    let hash = bcrypt::hash("secret", 4).unwrap();
+    let text = format!(
+        "basic_auth_users: {{scraper: {hash}}}\nhttp_server_config: {{headers: {{X-Frame-Options: deny}}}}\n"
+    );
+    let (file, live) = web(&text);
+    let (address, _stop, _server) = start_with(Fake::default(), Some(live)).await;
+    let right = "Authorization: Basic c2NyYXBlcjpzZWNyZXQ=\r\n";
+    for page in ["/metrics", "/", "/-/healthy", "/api/v1/flows", "/nothing"] {
+        for wrong in ["", "Authorization: Basic c2NyYXBlcjp4\r\n", "Authorization: Basic \r\n"] {
+            let answer = ask(address, &format!("GET {page}"), wrong).await;
+            assert!(answer.starts_with("HTTP/1.1 401"), "{page}: {answer}");
+            assert!(
+                answer.contains("www-authenticate: Basic realm") && answer.contains("x-frame-options: deny")
+            );
+        }
+        let answer = ask(address, &format!("GET {page}"), right).await;
+        assert!(!answer.starts_with("HTTP/1.1 401") && answer.contains("x-frame-options: deny"), "{answer}");
+    }
+    std::fs::write(file.path(), "basic_auth_users: {x: y}").unwrap();
+    let answer = ask(address, "GET /metrics", right).await;
+    assert!(answer.starts_with("HTTP/1.1 500") && !answer.contains("basic_auth_users"), "{answer}");
+    std::fs::write(file.path(), "{}").unwrap();
+    assert!(ask(address, "GET /metrics", "").await.starts_with("HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn more_than_the_rate_limit_gets_429() {
+    let (file, live) = web("rate_limit: {interval: 1h, burst: 3}");
+    let (address, _stop, _server) = start_with(Fake::default(), Some(live)).await;
+    let mut codes = Vec::new();
+    for _ in 0..5 {
+        codes.push(ask(address, "GET /-/healthy", "").await[9..12].to_owned());
+    }
+    assert_eq!(codes, ["200", "200", "200", "429", "429"]);
+    std::fs::write(file.path(), "rate_limit: {interval: 1h, burst: 1}").unwrap();
+    assert!(
+        ask(address, "GET /-/healthy", "").await.starts_with("HTTP/1.1 200"),
+        "another limit counts anew"
+    );
+    assert!(ask(address, "GET /-/healthy", "").await.starts_with("HTTP/1.1 429"));
+}
+
+#[tokio::test]
+async fn gzip_is_sent_where_it_is_asked_for() {
+    let (address, _stop, _server) = start(Fake::default()).await;
+    let plain = ask(address, "GET /metrics", "").await;
+    assert!(!plain.contains("content-encoding"), "{plain}");
+    let mut stream = TcpStream::connect(address).unwrap();
+    let read = move || {
+        stream.write_all(
+            b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\nConnection: close\r\n\r\n",
+        )?;
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes)?;
+        std::io::Result::Ok(bytes)
+    };
+    let bytes = spawn_blocking(read).await.unwrap().unwrap();
+    let body = bytes.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+    assert!(String::from_utf8_lossy(&bytes[..body]).contains("content-encoding: gzip"));
+    let mut text = String::new();
+    flate2::read::GzDecoder::new(&bytes[body..]).read_to_string(&mut text).unwrap();
+    assert!(plain.ends_with(&text) && text.contains("f_x_total 1"), "{text}");
+}
+
+/// More than there is room for, each with half a request: they push out each other.
+#[tokio::test]
+async fn slow_clients_do_not_hold_the_server() {
+    let (address, _stop, _server) = start(Fake::default()).await;
+    let mut slow = Vec::new();
+    for _ in 0..600 {
+        let connect = move || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.write_all(b"GET /metrics HTTP/1.1\r\nHost:")?;
+            std::io::Result::Ok(stream)
+        };
+        slow.push(spawn_blocking(connect).await.unwrap().unwrap());
+    }
+    assert!(ask(address, "GET /metrics", "").await.starts_with("HTTP/1.1 200"));
+    let mut first = slow.swap_remove(0);
+    let ended = spawn_blocking(move || first.read(&mut [0; 1])).await.unwrap();
+    assert!(!matches!(ended, Ok(1..)), "the oldest was sent away: {ended:?}");
+}
+
+#[tokio::test]
+async fn nonsense_is_refused_and_harms_nobody() {
+    let (address, _stop, _server) = start(Fake::default()).await;
+    for nonsense in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\xff"[..],
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &[0xff; 4096],
+        b"\r\n\r\n\r\n",
+    ] {
+        let send = move || {
+            let mut stream = TcpStream::connect(address)?;
+            stream.write_all(nonsense)?;
+            stream.shutdown(std::net::Shutdown::Write)?;
+            let mut answer = Vec::new();
+            let _ = stream.read_to_end(&mut answer);
+            std::io::Result::Ok(answer)
+        };
+        let answer = spawn_blocking(send).await.unwrap().unwrap();
+        assert!(!answer.starts_with(b"HTTP/1.1 200"), "{answer:?}");
+    }
+    assert!(ask(address, "GET /metrics", "").await.starts_with("HTTP/1.1 200"));
 }
 
 #[tokio::test]
@@ -128,11 +265,11 @@ async fn scrapes_are_bounded() {
     let mut asks = JoinSet::new();
     {
         let _shut = gate.lock().await;
-        for _ in 0..MAX_REQUESTS {
+        for _ in 0..MAX_SCRAPES {
             asks.spawn(async move { ask(address, "GET /metrics", "").await });
         }
         let all_in = async {
-            while scrapes.load(Ordering::Relaxed) < MAX_REQUESTS {
+            while scrapes.load(Ordering::Relaxed) < MAX_SCRAPES {
                 tokio::task::yield_now().await;
             }
         };

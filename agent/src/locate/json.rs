@@ -65,7 +65,7 @@ pub fn answer(located: &Located) -> Answer<'_> {
         clock_ahead_ns: located.path.ahead_ns[*p],
     };
     Answer {
-        verdict: verdict(located),
+        verdict: verdict(located).join(" "),
         points: located.path.order.iter().map(point).collect(),
         between: located.between.iter().map(|b| row(located, b)).collect(),
         not_known: &located.gaps,

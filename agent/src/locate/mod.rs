@@ -7,6 +7,7 @@
 pub mod between;
 pub mod clocks;
 mod json;
+pub mod passages;
 pub mod path;
 mod text;
 pub mod verdict;
@@ -15,11 +16,15 @@ pub mod way;
 use crate::{
     cli::{LocateArgs, ReportOutput},
     config::{Source as Config, Watch},
-    connection::{Connection, second_leg, source},
+    connection::{
+        Connection, second_leg,
+        source::{self, Source},
+    },
     flows,
 };
 use anyhow::{Result, bail};
 use between::Between;
+use passages::Passages;
 use path::Path;
 use std::{
     collections::BTreeSet,
@@ -98,6 +103,19 @@ impl Located {
         let between = neighbours.map(|pair| Between::of(&points, &path, pair[0], pair[1], &asked)).collect();
         Self { names, sources, points, path, asked, between, gaps: Vec::new() }
     }
+
+    /// Takes the times of all packets between neighbours that are both captures.
+    fn time(&mut self, seen: &[Option<Passages>]) {
+        let Self { points, path, between, .. } = self;
+        for b in between.iter_mut().filter(|b| !b.proxy) {
+            let (Some(near), Some(far)) = (&seen[b.from], &seen[b.to]) else { continue };
+            let ahead = path.ahead_ns[b.to].wrapping_sub(path.ahead_ns[b.from]);
+            let compared =
+                b.compared.iter().filter_map(|i| Some(&points[b.from][path.joined[*i].at[b.from]?]));
+            let [client, server] = near.delays(far, ahead, compared);
+            (b.sides[0].delays, b.sides[1].delays) = (client, server);
+        }
+    }
 }
 
 /// Read, compare and print.
@@ -116,12 +134,22 @@ fn read(args: &LocateArgs) -> Result<Located> {
     let config = Config { file: args.config_file.clone(), interfaces: Vec::new() };
     let settings = config.settings()?;
     let watch = Watch { services: settings.services, limits: settings.limits, ..Watch::default() };
-    let (mut names, mut sources, mut points, mut gaps) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut names, mut sources, mut points) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut seen, mut gaps) = (Vec::new(), Vec::new());
     for point in &args.points {
         if names.contains(&point.name) {
             bail!("--points names {} twice; give each point a name of its own", point.name);
         }
-        let told = source::at_point(&point.source, &point.name, &watch, |_| {})?;
+        let mut passages = Passages::default();
+        let told = source::at_point(&point.source, &point.name, &watch, |packet| passages.take(packet))?;
+        if passages.left_out() > 0 {
+            gaps.push(format!(
+                "{}: when {} packets passed, the last ones",
+                point.source,
+                passages.left_out()
+            ));
+        }
+        seen.push(matches!(point.source, Source::Capture(_)).then_some(passages));
         names.push(point.name.clone());
         sources.push(point.source.to_string());
         points.push(told.connections);
@@ -132,6 +160,7 @@ fn read(args: &LocateArgs) -> Result<Located> {
     };
     let mut located = Located::of(names, sources, points, watch.limits.time_wait, wanted);
     located.gaps = gaps;
+    located.time(&seen);
     Ok(located)
 }
 

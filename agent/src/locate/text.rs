@@ -14,7 +14,7 @@ const SHOWN: usize = 5;
 
 /// The report.
 pub fn text(located: &Located) -> String {
-    let mut out = format!("{}\n\n", verdict(located));
+    let mut out = verdict(located).join("\n") + "\n\n";
     out += &points(located);
     for between in &located.between {
         out += "\n";
@@ -175,6 +175,11 @@ fn connections(located: &Located) -> String {
         let header =
             ["POINT", "RESULT", "REQUEST", "SEGMENTS", "REORDERED", "SENT AGAIN", "DUP ACKS", "ANSWER"];
         out += &table(&header, rows, 2);
+        if let Some(http) = located.path.order.iter().find_map(|p| at(*p)?.http.as_ref()) {
+            let (method, path) = (http.method.as_deref(), http.path.as_deref());
+            let status = http.status.map_or("no status".to_owned(), |status| format!("status {status}"));
+            let _ = writeln!(out, " {} {}: {status}", method.unwrap_or_default(), path.unwrap_or_default());
+        }
     }
     out
 }

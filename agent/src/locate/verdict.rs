@@ -4,8 +4,8 @@ use super::{Located, between::Between};
 use agent_ebpf::label::Side;
 use std::collections::BTreeSet;
 
-/// The verdict: what happens where, in the order of the way, and what goes together.
-pub fn verdict(located: &Located) -> String {
+/// The verdict: what happens where, in the order of the way, and what goes together; a sentence each.
+pub fn verdict(located: &Located) -> Vec<String> {
     let name = |point: usize| located.names[point].as_str();
     let mut said: Vec<String> = Vec::new();
     for between in &located.between {
@@ -13,9 +13,15 @@ pub fn verdict(located: &Located) -> String {
     }
     said.extend(located.between.iter().flat_map(|between| together(located, between)));
     if said.is_empty() {
-        return nothing(located);
+        said.push(nothing(located));
     }
-    said.join(" ")
+    said
+}
+
+/// A number of things, and the verb that goes with it.
+fn number(n: usize, thing: &str, was: [&str; 2]) -> String {
+    let (plural, was) = if n == 1 { ("", was[0]) } else { ("s", was[1]) };
+    format!("{n} {thing}{plural} {was}")
 }
 
 fn nothing(located: &Located) -> String {
@@ -35,16 +41,13 @@ fn happens<'a>(b: &Between, name: impl Fn(usize) -> &'a str) -> Vec<String> {
     let mut said = Vec::new();
     for (side, crossing) in [Side::Client, Side::Server].iter().zip(&b.sides) {
         for (what, (segments, connections)) in [
-            ("were lost", &crossing.lost),
-            ("were overtaken by later ones", &crossing.reordered),
-            ("were copied", &crossing.duplicated),
+            ("lost", &crossing.lost),
+            ("overtaken by later ones", &crossing.reordered),
+            ("copied", &crossing.duplicated),
         ] {
             if *segments > 0 {
-                said.push(format!(
-                    "{place} {segments} segments of the {}s {what}, on {} of {all} connections.",
-                    side.name(),
-                    connections.len()
-                ));
+                let thing = number(*segments as usize, &format!("{} segment", side.name()), ["was", "were"]);
+                said.push(format!("{place} {thing} {what}, on {} of {all} connections.", connections.len()));
             }
         }
     }
@@ -147,6 +150,10 @@ mod tests {
         Located::of(names.clone(), names, points, std::time::Duration::from_secs(60), |_| true)
     }
 
+    fn said(located: &Located) -> String {
+        verdict(located).join(" ")
+    }
+
     #[test]
     fn the_firewall_reorders_and_the_waf_swallows() {
         let outside = asked();
@@ -164,8 +171,8 @@ mod tests {
         let behind = inside.iter().skip(1).step_by(2).map(leg).collect();
         let found = located(&["behind", "inside", "outside"], vec![behind, inside, outside]);
         assert_eq!(
-            verdict(&found),
-            "Between outside and inside 15 segments of the clients were overtaken by later ones, on 5 of 10 \
+            verdict(&found).join(" "),
+            "Between outside and inside 15 client segments were overtaken by later ones, on 5 of 10 \
              connections. Between inside and behind 5 of 10 requests went in and did not come out, although every byte \
              was acknowledged. Of the 5 that vanish 5 had been reordered between outside and inside, of the 5 others 0."
         );
@@ -176,10 +183,10 @@ mod tests {
         let outside = asked();
         let inside = passed_on(&outside, 100);
         assert!(
-            verdict(&located(&["a", "b"], vec![outside.clone(), inside]))
+            said(&located(&["a", "b"], vec![outside.clone(), inside]))
                 .starts_with("Nothing sets the points apart")
         );
-        assert!(verdict(&located(&["a"], vec![outside])).starts_with("One point tells nothing"));
+        assert!(said(&located(&["a"], vec![outside])).starts_with("One point tells nothing"));
     }
 
     #[test]
@@ -187,10 +194,10 @@ mod tests {
         let outside = asked();
         let mut inside = passed_on(&outside, 100);
         inside.remove(4);
-        let said = verdict(&located(&["a", "b"], vec![outside.clone(), inside.clone()]));
-        assert!(said.starts_with("Between a and b 1 of 10 connections were swallowed"), "{said}");
+        let text = said(&located(&["a", "b"], vec![outside.clone(), inside.clone()]));
+        assert!(text.starts_with("Between a and b 1 of 10 connections were swallowed"), "{text}");
         inside.drain(..3);
-        let said = verdict(&located(&["a", "b"], vec![outside, inside]));
-        assert!(said.starts_with("Between a and b 1 of 7 connections were swallowed"), "{said}");
+        let text = said(&located(&["a", "b"], vec![outside, inside]));
+        assert!(text.starts_with("Between a and b 1 of 7 connections were swallowed"), "{text}");
     }
 }

@@ -20,7 +20,7 @@ use crate::{
     source::maps::add,
     sys,
 };
-use agent_ebpf::{anomaly::AnomalySet, flow::Flow};
+use agent_ebpf::{anomaly::AnomalySet, flow::Flow, health::Health, label::Direction};
 use anyhow::{Context as _, Result};
 use std::{
     cmp::Reverse,
@@ -37,8 +37,11 @@ const EVENTS: usize = 100;
 
 impl Backend for Monitor {
     fn metrics(&self) -> Result<String> {
-        let alerts = Monitor::alerts(self).figures();
-        metrics::render(Snapshot { alerts, ..self.figures()? }).context("cannot write the metrics")
+        metrics::render(self.with_alerts()?).context("cannot write the metrics")
+    }
+
+    fn metrics_protobuf(&self) -> Result<Vec<u8>> {
+        metrics::render_protobuf(self.with_alerts()?).context("cannot write the metrics")
     }
 
     fn readiness(&self) -> Vec<Check> {
@@ -125,6 +128,12 @@ impl Backend for Monitor {
         // A second leg is another service's, perhaps: it is looked for among all.
         let mut connections: Vec<_> =
             sights.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
+        {
+            let records = self.records();
+            for (connection, sight) in connections.iter_mut().zip(&sights) {
+                connection.http = records.events.http(sight).cloned();
+            }
+        }
         second_leg::prove(&mut connections, time_wait);
         let connections =
             connections.into_iter().zip(asked).filter(|(_, asked)| *asked).map(|(c, _)| c).collect();
@@ -150,9 +159,15 @@ impl Backend for Monitor {
 }
 
 impl Monitor {
-    /// All figures of this moment, without the alerts that they are judged by.
+    /// All figures of this moment.
+    fn with_alerts(&self) -> Result<Snapshot> {
+        let alerts = Monitor::alerts(self).figures();
+        Ok(Snapshot { alerts, ..self.figures()? })
+    }
+
+    /// The same, without the alerts that they are judged by.
     pub(super) fn figures(&self) -> Result<Snapshot> {
-        let (health, ring) = self.health()?;
+        let (mut health, ring) = self.health()?;
         let (names, room, reload) = {
             let in_force = self.in_force();
             (in_force.names.clone(), in_force.room as usize, in_force.reload)
@@ -164,6 +179,9 @@ impl Monitor {
             (hooks.probe.attached(&names.points), hooks.probe.runs())
         };
         let records = self.records();
+        for (hooks, n) in health.iter_mut().zip(&records.closed_full) {
+            hooks[Direction::Ingress as usize][Health::ClosedFull as usize] += n;
+        }
         // The agent's own figures have room for services that are not there yet.
         let place = |i: usize| i / services * room + i % services;
         for (i, to) in totals.iter_mut().enumerate() {

@@ -6,6 +6,7 @@ mod alerts;
 mod backend;
 mod legs;
 mod reload;
+mod sweeping;
 
 use crate::{
     aggregate::{
@@ -13,7 +14,6 @@ use crate::{
         events::{self, Events},
         foreign::{Allowed, Foreign},
         inside::Inside,
-        rows::nanos,
         snapshot::{Ring as RingFigures, Totals},
     },
     config::{Interface, Source, Watch},
@@ -30,7 +30,6 @@ use crate::{
     sys, why,
 };
 use agent_ebpf::{
-    flow::Flow,
     health::Health,
     layout::{HealthCounts, MAX_POINTS, maps},
     record::Record,
@@ -54,14 +53,10 @@ use tracing::{error, info, warn};
 
 /// How often the ring is drained. The programs wake nobody: that would cost a packet more than all the rest.
 const DRAIN: Duration = Duration::from_millis(100);
+/// Records that are taken at a time: a flood of them must not keep the thread from all else.
+const ROUND: u64 = 65_536;
 /// How often the interfaces are looked at.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often the tables are swept, at most and at least. Flows that have ended stay until then: on a gateway with
-/// thousands of new connections a second they would fill the table.
-const SWEEP: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
-/// A sweep may take this part of the time at most: with large tables it comes less often.
-const SWEEP_SHARE: u32 = 20;
-
 /// How long a scrape waits for a processor that is just writing a record. It takes nanoseconds, unless the machine is a
 /// virtual one and stands still.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -106,6 +101,8 @@ struct Records {
     own: Vec<Totals>,
     /// The last sweep.
     swept: Sweep,
+    /// Closed connections of each point that a sweep found no room for.
+    closed_full: Vec<u64>,
     log: Log,
 }
 
@@ -147,6 +144,7 @@ impl Monitor {
                 foreign: Foreign::default(),
                 own,
                 swept: Sweep::default(),
+                closed_full: vec![0; interfaces.len()],
                 log,
             }),
             in_force: RwLock::new(in_force),
@@ -162,36 +160,30 @@ impl Monitor {
         (0..self.interfaces.len()).try_for_each(|point| self.settle_point(&mut hooks, point, &links))
     }
 
-    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off.
-    pub fn keep(&self, stop: &AtomicBool) {
-        let mut pause = SWEEP.1;
-        let (mut sweep_at, mut look_at) = (Instant::now(), Instant::now() + LOOK);
-        while !stop.load(Ordering::Relaxed) {
-            self.drain(u64::MAX);
-            #[cfg(feature = "probe-log")]
-            self.hooks().probe.speak();
-            if Instant::now() >= sweep_at {
-                let began = Instant::now();
-                if let Err(e) = self.sweep(pause) {
-                    error!(error = %e, "cannot sweep the tables; old flows stay until this works");
+    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off. `beat` is called whenever
+    /// records were taken, or found to be all taken.
+    ///
+    /// Two threads: a sweep of large tables takes longer than the ring may wait.
+    pub fn keep(&self, stop: &AtomicBool, mut beat: impl FnMut()) {
+        thread::scope(|scope| {
+            let sweeper = scope.spawn(|| self.keep_sweeping(stop));
+            let (mut look_at, mut received) = (Instant::now() + LOOK, 0);
+            // It ends before by a panic alone, which leaving the scope passes on.
+            while !stop.load(Ordering::Relaxed) && !sweeper.is_finished() {
+                let enough = received + ROUND;
+                (received, _) = self.drain(enough);
+                beat();
+                #[cfg(feature = "probe-log")]
+                self.hooks().probe.speak();
+                if Instant::now() >= look_at {
+                    self.look();
+                    look_at = Instant::now() + LOOK;
                 }
-                if let Err(e) = self.prove_legs() {
-                    error!(
-                        error = why::text(&e),
-                        "cannot look for the second legs of connections that were reset"
-                    );
+                if received < enough {
+                    thread::park_timeout(DRAIN);
                 }
-                let limits = &self.in_force().watch.limits;
-                let shortest = limits.handshake_timeout.min(limits.flow_idle_timeout).min(limits.stall);
-                pause = (shortest / 4).clamp(SWEEP.0, SWEEP.1).max(began.elapsed() * SWEEP_SHARE);
-                sweep_at = Instant::now() + pause;
             }
-            if Instant::now() >= look_at {
-                self.look();
-                look_at = Instant::now() + LOOK;
-            }
-            thread::park_timeout(DRAIN);
-        }
+        });
         let mut hooks = self.hooks();
         for point in 0..self.interfaces.len() {
             hooks.probe.detach(point);
@@ -229,31 +221,6 @@ impl Monitor {
             }
             thread::yield_now();
         }
-    }
-
-    /// Sweeps the tables; `pause` is the time from sweep to sweep.
-    fn sweep(&self, pause: Duration) -> std::io::Result<()> {
-        let in_force = self.in_force();
-        let (limits, room) = (&in_force.watch.limits, in_force.room as usize);
-        let Records { own, swept, events, inside, log, foreign, .. } = &mut *self.records();
-        let (now, clock) = (SystemTime::now(), sys::monotonic());
-        let mut open = |key, flow: &Flow| foreign.open(&in_force.allowed, key, flow);
-        *swept = sweep::sweep(&self.maps, own, room, limits, clock, &mut open)?;
-        for end in swept.ended.drain(..) {
-            inside.take(&events::sight(&end), clock);
-            let record = Record::End(end);
-            keep(&record, (now, clock), &in_force.names, events, log);
-            count_foreign(&record, &in_force.allowed, foreign);
-        }
-        for last in swept.settled.drain(..) {
-            inside.take(&last, clock);
-            foreign.forget(&last);
-            events.settle(&last);
-        }
-        // The last point tells a sweep after the first at the latest, and one to spare.
-        inside.settle(clock, nanos(sweep::LINGER + 2 * pause));
-        log.flush();
-        Ok(())
     }
 
     /// Notice interfaces that went, came, or came anew.
@@ -298,6 +265,11 @@ impl Monitor {
         Ok(())
     }
 
+    /// What it does, in a word.
+    pub fn status(&self) -> String {
+        format!("watching; points: {}", self.interfaces.len())
+    }
+
     fn hooks(&self) -> MutexGuard<'_, Hooks> {
         self.hooks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -327,7 +299,10 @@ fn keep(
     if let Record::End(end) = record
         && log.is_on()
     {
-        log.add(&Connection::of(&events::sight(end), names, Clock::new(now, clock)));
+        let sight = events::sight(end);
+        let mut connection = Connection::of(&sight, names, Clock::new(now, clock));
+        connection.http = events.http(&sight).cloned();
+        log.add(&connection);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     aggregate::{Names, foreign::Allowed, snapshot::Reload},
     config::{OTHER_SERVICE, Service, Watch},
     connection_log::Opened,
+    notify,
     source::maps::Maps,
     why,
 };
@@ -45,7 +46,7 @@ impl InForce {
         Self {
             watch: Watch { interfaces, tables, ..Watch::default() },
             names,
-            allowed: Allowed::new(),
+            allowed: Allowed::default(),
             room,
             reload: Reload::default(),
         }
@@ -58,7 +59,8 @@ impl InForce {
             |service: &Service| names.services.iter().position(|n| *n == service.name).unwrap_or(0) as u16;
         maps.set_limits(&watch.limits)?;
         maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
-        self.allowed = names.services.iter().map(|name| clients_of(name, &watch.services)).collect();
+        let allowed = names.services.iter().map(|name| clients_of(name, &watch.services));
+        self.allowed = Allowed(allowed.collect());
         self.names = names;
         self.watch.services = watch.services.clone();
         self.watch.limits = watch.limits.clone();
@@ -91,6 +93,7 @@ impl InForce {
 impl Monitor {
     /// Read the configuration again. What is wrong with it is in the log and in the answer, and the old one stays.
     pub fn reload(&self) -> Result<(), String> {
+        notify::reloading();
         let done = self.source.load().map_err(anyhow::Error::from).and_then(|watch| {
             // First: what cannot be opened leaves all as it was.
             let log = Opened::of(watch.connection_log.as_ref())?;
@@ -104,6 +107,7 @@ impl Monitor {
             Ok(fixed) => {
                 self.settle_alerts();
                 info!("the configuration is read again");
+                notify::ready(&self.status());
                 for part in fixed {
                     warn!(
                         "{part} changed in the configuration: that takes effect when the agent is restarted"
@@ -116,6 +120,10 @@ impl Monitor {
                 self.reopen_log();
                 let text = why::text(&e);
                 error!(error = text, "the configuration is wrong; the old one stays in force");
+                notify::ready(&format!(
+                    "{}; the configuration is wrong, the old one is in force",
+                    self.status()
+                ));
                 Err(text)
             }
         }
@@ -154,6 +162,7 @@ mod tests {
             prefixes: Vec::new(),
             ports: Vec::new(),
             allowed_clients: Vec::new(),
+            http: false,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     aggregate::{Names, events},
     cli::{Cli, ReplayArgs, ReplayOutput},
     config::{Source, Watch, file::FileSettings},
-    connection::{Clock, Connection},
+    connection::{Clock, Connection, http::Texts},
     connection_log::line::Line,
 };
 use agent_ebpf::record::Record;
@@ -125,11 +125,17 @@ impl Replay<'_> {
         let mut judge = Judge::new(self.watch);
         let names = Names::of_capture(point, self.watch);
         let mut lines = Vec::new();
-        let write = |record: &Record, lines: &mut Vec<u8>| {
-            if let Record::End(end) = record {
-                let connection = Connection::of(&events::sight(end), &names, Clock::of_capture());
+        let mut texts = Texts::default();
+        let mut write = |record: &Record, lines: &mut Vec<u8>| match record {
+            Record::End(end) => {
+                let sight = events::sight(end);
+                texts.end(&sight);
+                let http = texts.of(&sight).cloned();
+                let connection = Connection { http, ..Connection::of(&sight, &names, Clock::of_capture()) };
                 Line::of(&connection).write(lines);
             }
+            Record::Text(text) => texts.take(text),
+            Record::Anomaly(_) => {}
         };
         self.each_packet(path, capture, |packet| {
             judge.pass(packet);

@@ -25,7 +25,7 @@ pub enum Fate {
 pub struct Again<'a> {
     /// The connection.
     pub connection: &'a Connection,
-    /// Seconds since the close of the one before; none where that was not seen.
+    /// Seconds since the close of the one before, or as [`super::chain`] counts; none where that was not seen.
     pub gap: Option<f64>,
     /// What came of it.
     pub fate: Fate,

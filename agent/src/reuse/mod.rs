@@ -1,20 +1,22 @@
 //! `fivetuple reuse`: five-tuples that come back too soon, and what another TIME-WAIT or balancer would make of it.
 //!
-//! From connections alone: [`collisions`] tells which failed by it, [`whatif`] what a TIME-WAIT would leave, [`ports`]
+//! From connections alone: [`chain`] and [`collisions`] tell which failed by it, [`whatif`] what a TIME-WAIT would leave, [`ports`]
 //! who takes ports again, [`predict`] what keeping source ports would do. [`command`] reads the connections, [`text`]
 //! tells it all to people. How the figures are made is in docs/causes.md.
 
+pub mod chain;
 pub mod collisions;
 pub mod command;
 pub mod interval;
 pub mod ports;
 pub mod predict;
 mod round;
+mod simulate;
 pub mod text;
 pub mod whatif;
 
 use crate::{aggregate::filter::unknown, api::ReuseFilter, connection::Connection};
-use collisions::{Again, Fate, InForce};
+use collisions::{Fate, InForce};
 use ports::{Clients, Who};
 use predict::Prediction;
 use serde::{Deserialize, Serialize};
@@ -99,10 +101,11 @@ pub fn report(
 }
 
 fn at_point(point: &str, connections: &[&Connection]) -> AtPoint {
-    let reuses: Vec<Again<'_>> = connections.iter().filter_map(|c| Again::of(c)).collect();
+    let chains = chain::chains(connections);
+    let reuses = chain::reuses(&chains);
     let round_trips = RoundTrips::of(connections);
     let in_force = InForce::of(&reuses, round_trips.map_or(0.0, |trips| trips.error_seconds));
-    let change = Change::of(&reuses, round_trips.as_ref());
+    let change = Change::of(&chains, &reuses, round_trips.as_ref());
     let of = |fate: Fate| reuses.iter().filter(move |again| again.fate == fate);
     AtPoint {
         point: point.to_owned(),
@@ -112,7 +115,7 @@ fn at_point(point: &str, connections: &[&Connection]) -> AtPoint {
         collisions_without_gap: of(Fate::Collided).filter(|again| again.gap.is_none()).count() as u64,
         answered: of(Fate::Harmless).count() as u64,
         what_if: match in_force {
-            Some(_) => whatif::remaining(&reuses, in_force.as_ref(), change.as_ref()),
+            Some(_) => whatif::remaining(&chains, in_force.as_ref(), change.as_ref()),
             None => Vec::new(),
         },
         in_force,

@@ -15,11 +15,6 @@ pub fn between(low: f64, high: f64) -> f64 {
     rounds.unwrap_or(middle)
 }
 
-/// The largest of 1, 2, 5, 10, … that is not above `limit`, in seconds; none below a microsecond.
-pub fn below(limit: f64) -> Option<f64> {
-    series().find(|value| *value <= limit)
-}
-
 /// 1, 2, 5 and their tenfolds from 100 s down to 1 us.
 pub fn series() -> impl Iterator<Item = f64> {
     let down = (-6..=1).rev().flat_map(|exponent| [5.0, 2.0, 1.0].map(|digit| value(digit, exponent)));
@@ -46,12 +41,9 @@ mod tests {
     }
 
     #[test]
-    fn the_series_goes_down_to_what_fits() {
-        assert_eq!(below(0.131), Some(0.1));
-        assert_eq!(below(0.1), Some(0.1));
-        assert_eq!(below(0.09), Some(0.05));
-        assert_eq!(below(1e9), Some(100.0));
-        assert_eq!(below(1e-7), None);
-        assert_eq!(series().last(), Some(1e-6));
+    fn the_series_goes_down() {
+        let largest: Vec<f64> = series().filter(|value| *value <= 0.131).take(3).collect();
+        assert_eq!(largest, [0.1, 0.05, 0.02]);
+        assert_eq!((series().next(), series().last()), (Some(100.0), Some(1e-6)));
     }
 }

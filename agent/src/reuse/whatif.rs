@@ -1,6 +1,7 @@
 //! What another TIME-WAIT would have made of the collisions that were seen.
 
 use super::{
+    chain::{self, Chain},
     collisions::{Again, Fate, InForce},
     round,
 };
@@ -15,10 +16,10 @@ const ALWAYS: [f64; 6] = [60.0, 30.0, 1.0, 0.5, 0.1, 0.01];
 pub struct Remaining {
     /// The TIME-WAIT, in seconds.
     pub time_wait_seconds: f64,
-    /// Of the collisions, those with a gap below it.
+    /// Of the collisions, those that would have come within it.
     pub collisions: u64,
-    /// Reuses that were answered with a gap below it. With a TIME-WAIT longer than the one in force they would be at
-    /// risk, too.
+    /// Of the reuses that were answered, those that would have come within it: with a TIME-WAIT longer than the one in
+    /// force they would be at risk, too.
     pub answered_within: u64,
 }
 
@@ -70,11 +71,15 @@ pub struct Change {
 }
 
 impl Change {
-    /// For these reuses; none where nothing collided, or so soon that no value is safely below.
-    pub fn of(reuses: &[Again<'_>], trips: Option<&RoundTrips>) -> Option<Self> {
+    /// For these uses of five-tuples, and the reuses among them; none where nothing collided, or so soon that no value is
+    /// safely below.
+    pub fn of(chains: &[Chain<'_>], reuses: &[Again<'_>], trips: Option<&RoundTrips>) -> Option<Self> {
         let collided = reuses.iter().filter(|again| again.fate == Fate::Collided);
         let smallest = collided.filter_map(|again| again.gap).min_by(f64::total_cmp)?;
-        let value = round::below(smallest - trips.map_or(0.0, |trips| trips.error_seconds))?;
+        let error = trips.map_or(0.0, |trips| trips.error_seconds);
+        // What collided now lives then, and must not make the next use collide.
+        let at_rest = |value: &f64| chain::colliding(chains, value + error).is_empty();
+        let value = round::series().skip_while(|value| *value > smallest - error).find(at_rest)?;
         Some(Self {
             time_wait_seconds: value,
             smallest_gap_seconds: smallest,
@@ -87,13 +92,18 @@ impl Change {
 /// What each TIME-WAIT would leave, the longest first: those of [`ALWAYS`], the suggested one, the one in force, and of
 /// the round values between them those at which the count changes.
 pub fn remaining(
-    reuses: &[Again<'_>],
+    chains: &[Chain<'_>],
     in_force: Option<&InForce>,
     change: Option<&Change>,
 ) -> Vec<Remaining> {
-    let below = |fate: Fate, time_wait: f64| {
-        let found = reuses.iter().filter(|again| again.fate == fate);
-        found.filter(|again| again.gap.is_some_and(|gap| gap < time_wait)).count() as u64
+    let told = |time_wait: f64| {
+        let colliding = chain::colliding(chains, time_wait);
+        let count = |fate: Fate| colliding.iter().filter(|again| again.fate == fate).count() as u64;
+        Remaining {
+            time_wait_seconds: time_wait,
+            collisions: count(Fate::Collided),
+            answered_within: count(Fate::Harmless),
+        }
     };
     let asked = ALWAYS.into_iter();
     let asked = asked.chain(change.map(|c| c.time_wait_seconds)).chain(in_force.map(|i| i.seems_seconds));
@@ -102,41 +112,44 @@ pub fn remaining(
     asked.dedup();
     let mut out: Vec<Remaining> = Vec::new();
     for (i, value) in asked.iter().enumerate() {
+        let here = told(*value);
         if let Some(longer) = i.checked_sub(1).map(|i| asked[i]) {
-            for between in round::series().filter(|v| *v < longer && v > value) {
-                let n = below(Fate::Collided, between);
-                let before = out.last().map_or(n, |last| last.collisions);
-                if n != before && n != below(Fate::Collided, *value) {
-                    out.push(told(&below, between));
+            for between in round::series().filter(|v| *v < longer && v > value).map(told) {
+                let before = out.last().map_or(0, |last| last.collisions);
+                if between.collisions != before && between.collisions != here.collisions {
+                    out.push(between);
                 }
             }
         }
-        out.push(told(&below, *value));
+        out.push(here);
     }
     out
-}
-
-fn told(below: &impl Fn(Fate, f64) -> u64, time_wait: f64) -> Remaining {
-    Remaining {
-        time_wait_seconds: time_wait,
-        collisions: below(Fate::Collided, time_wait),
-        answered_within: below(Fate::Harmless, time_wait),
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::{super::tests::*, *};
 
+    /// Reuses of five-tuples of their own.
+    fn apart(gaps: impl IntoIterator<Item = (f64, bool)>) -> Vec<Connection> {
+        let with_port = |(port, (gap, collided)): (u16, (f64, bool))| {
+            let mut connection = reused(gap, collided);
+            connection.client.port = port;
+            connection
+        };
+        (1..).zip(gaps).map(with_port).collect()
+    }
+
     /// Gaps of 50, 150, … 950 ms collided with a TIME-WAIT of 1 s; those of 1.05 to 1.95 s did not.
     #[test]
     fn what_remains_is_counted_exactly() {
         let gap = |i: u32| 0.05 + 0.1 * f64::from(i);
-        let connections: Vec<_> = (0..20).map(|i| reused(gap(i), gap(i) < 1.0)).collect();
-        let reuses: Vec<_> = connections.iter().filter_map(Again::of).collect();
+        let connections = apart((0..20).map(|i| (gap(i), gap(i) < 1.0)));
+        let chains = chain::chains(&connections.iter().collect::<Vec<_>>());
+        let reuses = chain::reuses(&chains);
         let trips = RoundTrips { error_seconds: 0.002, largest_seconds: 0.004 };
-        let (in_force, change) = (InForce::of(&reuses, 0.002), Change::of(&reuses, Some(&trips)));
-        let rows = remaining(&reuses, in_force.as_ref(), change.as_ref());
+        let (in_force, change) = (InForce::of(&reuses, 0.002), Change::of(&chains, &reuses, Some(&trips)));
+        let rows = remaining(&chains, in_force.as_ref(), change.as_ref());
         let rows: Vec<_> =
             rows.iter().map(|r| (r.time_wait_seconds, r.collisions, r.answered_within)).collect();
         let want = [
@@ -157,17 +170,18 @@ mod tests {
 
     #[test]
     fn a_change_leaves_room_for_the_error_and_for_old_segments() {
-        let connections = [reused(0.131, true), reused(0.9, true)];
-        let reuses: Vec<_> = connections.iter().filter_map(Again::of).collect();
+        let connections = apart([(0.131, true), (0.9, true)]);
+        let chains = chain::chains(&connections.iter().collect::<Vec<_>>());
+        let reuses = chain::reuses(&chains);
         let change = |error, largest| {
             let trips = RoundTrips { error_seconds: error, largest_seconds: largest };
-            Change::of(&reuses, Some(&trips)).map(|c| (c.time_wait_seconds, c.too_short))
+            Change::of(&chains, &reuses, Some(&trips)).map(|c| (c.time_wait_seconds, c.too_short))
         };
         assert_eq!(change(0.002, 0.01), Some((0.1, false)));
         assert_eq!(change(0.04, 0.03), Some((0.05, true)));
         assert_eq!(change(0.2, 0.03), None, "the gap is smaller than its error");
-        assert_eq!(Change::of(&reuses, None).map(|c| c.time_wait_seconds), Some(0.1));
-        assert_eq!(Change::of(&[], None), None);
+        assert_eq!(Change::of(&chains, &reuses, None).map(|c| c.time_wait_seconds), Some(0.1));
+        assert_eq!(Change::of(&[], &[], None), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Which entries of the kernel's longest-prefix table make the services.
 
 use crate::config::Service;
-use agent_ebpf::layout::{SERVICE_PORT_BITS, ServiceKey};
+use agent_ebpf::layout::{SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey};
 use ipnet::{IpNet, Ipv6Net};
 use std::net::Ipv6Addr;
 
@@ -15,7 +15,7 @@ pub struct Entry {
     pub key: ServiceKey,
     /// Bits of the key that must match.
     pub prefix_len: u32,
-    /// Number of the service.
+    /// Number of the service, with [`SERVICE_TEXT`] where its HTTP is to be looked at.
     pub svc: u16,
 }
 
@@ -23,6 +23,7 @@ pub struct Entry {
 pub fn entries<'a>(services: impl IntoIterator<Item = (u16, &'a Service)>) -> Vec<Entry> {
     let mut out = Vec::new();
     for (svc, service) in services {
+        let svc = if service.http { svc | SERVICE_TEXT } else { svc };
         // Port 0 stands for any.
         let ports: Vec<u16> = if service.ports.is_empty() {
             vec![0]
@@ -68,7 +69,7 @@ mod tests {
 
     fn service(prefixes: &[&str], ports: Vec<std::ops::RangeInclusive<u16>>) -> Service {
         let prefixes = prefixes.iter().map(|p| p.parse().unwrap()).collect();
-        Service { name: "a".to_owned(), prefixes, ports, allowed_clients: Vec::new() }
+        Service { name: "a".to_owned(), prefixes, ports, allowed_clients: Vec::new(), http: false }
     }
 
     #[test]

@@ -48,8 +48,10 @@ pub const TABLES: [(&str, &str); 8] = [
 pub struct Sweep {
     /// Open flows of each point and service.
     pub open: Vec<OpenFlows>,
-    /// Entries of each of [`TABLES`].
+    /// Entries of each of [`TABLES`]; of the closed ones only when they are swept.
     pub entries: [u64; 8],
+    /// Closed connections of each point that found no room, so that a reuse of their five-tuples goes unnoticed.
+    pub closed_full: Vec<u64>,
     /// Connections that ended by silence.
     pub ended: Vec<EndRecord>,
     /// Connections that had ended and were let go, with what came after their end.
@@ -81,18 +83,23 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -
     if silence > nanos(limit) { Fate::End(how_ended(flow)) } else { Fate::Keep }
 }
 
-/// Sweep all tables and show each open flow to `open`. `own` are the agent's own counts, for each point and service (`services` of them to a point).
+/// Sweep all tables and show each open flow to `open`; those of closed connections only if `closed`. `own` are the agent's own counts, for each point and
+/// service (`services` of them to a point).
 pub fn sweep(
     maps: &Maps,
     own: &mut [Totals],
     services: usize,
     limits: &Limits,
     now: Nanos,
+    closed: bool,
     open: &mut dyn FnMut(FlowKey, &Flow),
 ) -> io::Result<Sweep> {
-    let mut pass =
-        Pass { own, services, limits, now, open, out: Sweep { open: Vec::new(), ..Sweep::default() } };
-    pass.out.open = vec![OpenFlows::default(); pass.own.len()];
+    let out = Sweep {
+        open: vec![OpenFlows::default(); own.len()],
+        closed_full: vec![0; own.len() / services.max(1)],
+        ..Sweep::default()
+    };
+    let mut pass = Pass { own, services, limits, now, closed, open, out };
     pass.family::<FlowKey4>(&maps.v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, 4)?;
     Ok(pass.out)
@@ -103,6 +110,7 @@ struct Pass<'a> {
     services: usize,
     limits: &'a Limits,
     now: Nanos,
+    closed: bool,
     /// Is shown each flow that is open.
     open: &'a mut dyn FnMut(FlowKey, &Flow),
     out: Sweep,
@@ -133,7 +141,10 @@ impl Pass<'_> {
         }
         map::delete_all(fd(&family.scores), &scores)?;
         map::for_each(fd(&family.scores), 0, |_: &K, _: &Scoreboard| self.out.entries[first + 3] += 1)?;
-        self.closed::<K>(family, first + 2)
+        if self.closed {
+            self.closed::<K>(family, first + 2)?;
+        }
+        Ok(())
     }
 
     fn open<K: Key>(&mut self, key: K, flow: &Flow) {
@@ -168,8 +179,11 @@ impl Pass<'_> {
         self.count(key, &flow, end);
         if flow.closed() {
             match map::update(fd(&family.closed), &key, &Closed::of(&flow), 0) {
-                // Full: a reuse goes unnoticed, as when the programs find no room.
-                Err(e) if e.raw_os_error() == Some(libc::E2BIG) => {}
+                Err(e) if e.raw_os_error() == Some(libc::E2BIG) => {
+                    if let Some(count) = self.out.closed_full.get_mut(usize::from(key.any().point())) {
+                        *count += 1;
+                    }
+                }
                 done => done?,
             }
         }
@@ -282,6 +296,7 @@ mod tests {
             services: 2,
             limits: &Limits::default(),
             now: Nanos(0),
+            closed: true,
             open: &mut |_, _| {},
             out: Sweep::default(),
         };

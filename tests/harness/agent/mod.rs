@@ -52,6 +52,8 @@ pub fn binary() -> PathBuf {
 #[derive(Clone, Debug, Default)]
 pub struct Launch {
     program: Option<PathBuf>,
+    copy: Option<PathBuf>,
+    under: Vec<String>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     configuration: Option<String>,
@@ -77,6 +79,18 @@ impl Launch {
     /// Runs this program instead, without the word `run`: one of the same family, to prove the guard itself.
     pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
         self.program = Some(path.into());
+        self
+    }
+
+    /// Runs this copy of the agent, which others than root can reach.
+    pub fn copy(mut self, path: impl Into<PathBuf>) -> Self {
+        self.copy = Some(path.into());
+        self
+    }
+
+    /// Has it started by another program, which becomes the agent: `setpriv`, say, and its arguments.
+    pub fn under(mut self, words: &[&str]) -> Self {
+        self.under = words.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -108,10 +122,11 @@ impl Launch {
     #[track_caller]
     pub fn spawn(self, namespace: &NetNs) -> Agent<'_> {
         let directory = tempfile::tempdir().expect("a temporary directory can be made");
-        let mut command = match &self.program {
-            Some(program) => namespace.cmd(program.to_str().expect("the path is text")),
-            None => namespace.cmd(binary().to_str().expect("the path is text")),
-        };
+        let program = self.program.clone().or(self.copy).unwrap_or_else(binary);
+        let program = program.to_str().expect("the path is text").to_owned();
+        let words = [&self.under[..], &[program]].concat();
+        let mut command = namespace.cmd(&words[0]);
+        command.args(&words[1..]);
         if self.program.is_none() {
             command.arg("run");
         }

@@ -16,8 +16,8 @@ use agent_ebpf::flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6};
 use agent_ebpf::health::Health;
 use agent_ebpf::label::{Direction, Side};
 use agent_ebpf::layout::{
-    CONFIG, Config, HealthCounts, Point, SERVICE_PORT_BITS, ServiceKey, TC_EGRESS, TC_INGRESS, Totals,
-    XDP_INGRESS, health_index, maps as names, totals_index,
+    CONFIG, Config, HealthCounts, Point, SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey, TC_EGRESS, TC_INGRESS,
+    Totals, XDP_INGRESS, health_index, maps as names, totals_index,
 };
 use agent_ebpf::observe::Settings;
 use agent_ebpf::record::Record;
@@ -97,6 +97,29 @@ pub struct Rig {
 pub struct Programs(Ebpf);
 
 impl Programs {
+    /// Has the kernel verify the programs of the object, whose tables are there.
+    ///
+    /// # Panics
+    /// When it refuses one.
+    pub fn load(mut ebpf: Ebpf) -> Self {
+        for name in [XDP_INGRESS, TC_INGRESS, TC_EGRESS] {
+            match ebpf.program_mut(name).expect("the object has its programs") {
+                Program::Xdp(program) => program.load(),
+                Program::SchedClassifier(program) => program.load(),
+                other => panic!("{name} is a program of another kind: {other:?}"),
+            }
+            .unwrap_or_else(|error| panic!("the kernel refuses {name}: {error}"));
+            let info = match ebpf.program(name).expect("the object has its programs") {
+                Program::Xdp(program) => program.info(),
+                Program::SchedClassifier(program) => program.info(),
+                _ => unreachable!("loaded above"),
+            };
+            let verified = info.ok().and_then(|info| info.verified_instruction_count());
+            println!("{name}: {verified:?} instructions verified, of a million at most");
+        }
+        Self(ebpf)
+    }
+
     /// Runs the packet through the program of its hook so many times, without setting the clock.
     pub fn run(&self, packet: &Packet, repeat: u32) {
         let mut context = [0u8; 192];
@@ -124,14 +147,14 @@ impl Programs {
     }
 }
 
-/// Services by number: one by prefix and port, one by address on any port.
+/// Services by number: one by prefix and port, whose texts are asked for, and one by address on any port.
 pub fn services() -> Vec<Entry> {
     let entry = |port: u16, addr: [u8; 4], bits: u32, svc| Entry {
         key: ServiceKey { port: port.to_be_bytes(), reserved: [0; 2], addr: Addr::v4(addr).octets() },
         prefix_len: SERVICE_PORT_BITS + 96 + bits,
         svc,
     };
-    vec![entry(443, [10, 77, 2, 0], 24, 1), entry(0, [10, 77, 2, 3], 32, 2)]
+    vec![entry(443, [10, 77, 2, 0], 24, 1 | SERVICE_TEXT), entry(0, [10, 77, 2, 3], 32, 2)]
 }
 
 /// The host's side.
@@ -167,21 +190,6 @@ impl Rig {
         loader.map_max_entries(names::TOTALS, 2 * SERVICES);
         loader.map_max_entries(names::HEALTH, 4);
         let mut ebpf = loader.load(OBJECT).expect("the kernel takes the object's tables; are you root?");
-        for name in [XDP_INGRESS, TC_INGRESS, TC_EGRESS] {
-            match ebpf.program_mut(name).expect("the object has its programs") {
-                Program::Xdp(program) => program.load(),
-                Program::SchedClassifier(program) => program.load(),
-                other => panic!("{name} is a program of another kind: {other:?}"),
-            }
-            .unwrap_or_else(|error| panic!("the kernel refuses {name}: {error}"));
-            let info = match ebpf.program(name).expect("the object has its programs") {
-                Program::Xdp(program) => program.info(),
-                Program::SchedClassifier(program) => program.info(),
-                _ => unreachable!("loaded above"),
-            };
-            let verified = info.ok().and_then(|info| info.verified_instruction_count());
-            println!("{name}: {verified:?} instructions verified, of a million at most");
-        }
         let mut maps = BTreeMap::new();
         let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK, names::HOPS];
         for name in FLOWS.iter().chain([&SCORES, &CLOSED]).flatten().chain(&plain) {
@@ -197,7 +205,8 @@ impl Rig {
         let health =
             PerCpuArray::try_from(take(&mut ebpf, names::HEALTH)).expect("self-counters are per CPU");
         let ring = RingBuf::try_from(take(&mut ebpf, names::EVENTS)).expect("events come on a ring");
-        let rig = Self { programs: Programs(ebpf), maps, totals, health, ring, before: Default::default() };
+        let rig =
+            Self { programs: Programs::load(ebpf), maps, totals, health, ring, before: Default::default() };
         rig.set(names::POINTS, &LOOPBACK, &Point { ifindex: LOOPBACK, point: 0 });
         rig.set(names::SETTINGS, &0u32, &SETTINGS);
         for Entry { key, prefix_len, svc } in services() {

@@ -25,7 +25,9 @@ use crate::unknown_argument;
 pub enum Scope {
     /// Build the agent.
     Build,
-    /// Build it, check it and test it.
+    /// Build it, and packages of it.
+    Package,
+    /// Build it and its packages, check it and test it.
     Test,
 }
 

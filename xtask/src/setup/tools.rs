@@ -27,13 +27,18 @@ const fn tool(
 /// Every program. They are looked for by name, not by package: one that came another way serves as well.
 const TOOLS: &[Tool] = &[
     tool(Scope::Build, "cc", &["gcc", "libc6-dev"], "links every program"),
+    tool(Scope::Package, "strip", &["binutils"], "makes the packaged program smaller"),
+    tool(Scope::Package, "rpmbuild", &["rpm"], "builds the rpm"),
     tool(Scope::Test, "ip", &["iproute2"], "network namespaces of the tests"),
     tool(Scope::Test, "nft", &["nftables"], "loss and address translation in the tests"),
     tool(Scope::Test, "ethtool", &["ethtool"], "offloads of the tests' interfaces"),
     tool(Scope::Test, "ping", &["iputils-ping"], "traffic that is not TCP"),
     tool(Scope::Test, "curl", &["curl"], "requests through the tests' gateways"),
+    tool(Scope::Test, "openssl", &["openssl"], "TLS handshakes with the agent"),
     tool(Scope::Test, "tcpdump", &["tcpdump"], "captures to compare with"),
     tool(Scope::Test, "tshark", &["tshark"], "a second opinion on captures"),
+    tool(Scope::Test, "setpriv", &["util-linux"], "the agent as an ordinary user with three capabilities"),
+    tool(Scope::Test, "systemd-analyze", &["systemd"], "judges the unit"),
     tool(Scope::Test, "promtool", &["prometheus"], "checks the metrics' form"),
     tool(
         Scope::Test,
@@ -76,7 +81,13 @@ mod tests {
         };
         assert_eq!(programs(Scope::Build, &[]), ["cc"]);
         assert!(programs(Scope::Build, &["cc"]).is_empty());
-        let most = ["cc", "ip", "ethtool", "ping", "curl", "tcpdump", "tshark"];
-        assert_eq!(programs(Scope::Test, &most), ["nft", "promtool", "prometheus-alertmanager"]);
+        let packages = ["cc", "strip", "rpmbuild"];
+        assert!(programs(Scope::Package, &packages).is_empty());
+        let most =
+            ["ip", "ethtool", "ping", "curl", "openssl", "tcpdump", "tshark", "setpriv", "systemd-analyze"];
+        assert_eq!(
+            programs(Scope::Test, &[&packages[..], &most].concat()),
+            ["nft", "promtool", "prometheus-alertmanager"]
+        );
     }
 }

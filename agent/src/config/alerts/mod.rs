@@ -46,9 +46,7 @@ struct RawSink {
 
 /// The built-in rules, from their own file.
 pub fn built_in(text: &str, runbooks: &str) -> Result<Vec<Rule>, Vec<Problem>> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    let raw: Vec<RawRule> = serde_saphyr::from_str_with_options(text, options)
-        .map_err(|e| vec![super::file::shape_problem(&e)])?;
+    let raw: Vec<RawRule> = super::file::shaped(text).map_err(|problem| vec![problem])?;
     let mut checker = Checker::default();
     let known = Known { points: Vec::new(), services: Vec::new() };
     let rules = checker.rules(&raw, &known, |name| format!("{runbooks}#{}", name.to_lowercase()));

@@ -1,72 +1,45 @@
-//! `path`: what the agent adds to a packet that a gateway forwards, beside what a user would run instead.
+//! `path`: what the agent adds to a packet that a gateway forwards, beside what a user would run instead, and what it
+//! leaves of the throughput of real connections ([`throughput`]).
 //!
 //! Client, gateway and server are namespaces on veth wires. One processor sends ACKs of a thousand established connections
-//! as fast as it can and carries each all the way itself; the server throws them away and has to have counted every one.
+//! as fast as it can and carries each all the way itself, so that its own time, and that of the guest's process, is what
+//! all of it takes; the server throws them away and has to have counted every one.
 
-use std::fs;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+mod guest;
+mod throughput;
+
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
-use aya::{Ebpf, EbpfLoader};
-use harness::agent::left_attached;
 use harness::impair::flags::{ACK, SYN};
 use harness::raw::{Frame, RawPort};
 use harness::topology::{CLIENT, INSIDE, OUTSIDE, SERVER};
 use harness::truth::Nft;
 use harness::{Gateway, eventually};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
-use crate::clock::pin;
+use crate::clock::{pin, processor_time};
 use crate::figure::Figure;
 use crate::options::Options;
 use crate::sample::Sample;
 use crate::{Found, table};
 
+use guest::{GUESTS, start};
+
 const FLOWS: u16 = 1_000;
 /// Packets of a run.
 const PACKETS: usize = 100_000;
 const DEADLINE: Duration = Duration::from_secs(60);
-const WIRES: [&str; 2] = [OUTSIDE.interface, INSIDE.interface];
-
-/// What runs on the gateway.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Guest {
-    Nothing,
-    Empty,
-    Tcpdump,
-    Agent(&'static str),
-}
-
-const GUESTS: [(&str, Guest); 5] = [
-    ("nothing", Guest::Nothing),
-    ("empty programs, XDP and tc", Guest::Empty),
-    ("tcpdump -s 96, one interface", Guest::Tcpdump),
-    ("fivetuple, XDP and tc", Guest::Agent("xdp")),
-    ("fivetuple, tc alone", Guest::Agent("tc")),
-];
-
-/// It runs as long as this is held.
-enum Running {
-    Nothing,
-    Programs(#[expect(dead_code, reason = "held only to be dropped, which detaches")] Ebpf),
-    Process(Child),
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        if let Self::Process(child) = self {
-            // It ends by itself then; one that does not is no guest.
-            let _ = kill(Pid::from_raw(child.id().cast_signed()), Signal::SIGTERM);
-            let _ = child.wait();
-        }
-    }
-}
 
 /// Measures every guest.
 pub fn run(options: &Options) -> Result<Found> {
+    let mut found = packets(options)?;
+    let more = throughput::measure(options)?;
+    found.text += &format!("\n{}", more.text);
+    found.figures.extend(more.figures);
+    Ok(found)
+}
+
+fn packets(options: &Options) -> Result<Found> {
     pin(0)?;
     let world = Gateway::plan().many_cpus().build();
     let witness = Nft::load(
@@ -84,18 +57,19 @@ pub fn run(options: &Options) -> Result<Found> {
     let mut samples = vec![Sample::default(); GUESTS.len()];
     for round in 0..=options.rounds {
         for ((name, guest), sample) in GUESTS.iter().zip(&mut samples) {
-            let _running = start(&world, *guest, options).context(*name)?;
+            let running = start(&world, *guest, options).context(*name)?;
             shake_hands(&ports);
             let acks: Vec<Vec<u8>> =
                 (0..FLOWS).map(|n| from_client(n).flags(ACK).seq(2).ack(2).build()).collect();
             let before = witness.counter("came").0;
-            let began = Instant::now();
+            let began = processor_time() + running.processor_time()?;
             for n in 0..PACKETS {
                 ports[0].send(&acks[n % acks.len()]);
             }
+            let sent = processor_time();
             let all = before + PACKETS as u64;
             eventually(DEADLINE, "every packet at the server", || witness.counter("came").0 >= all);
-            let nanos = began.elapsed().as_nanos() as f64 / PACKETS as f64;
+            let nanos = (sent + running.processor_time()? - began) as f64 / PACKETS as f64;
             // The first round warms up.
             if round > 0 {
                 sample.0.push(nanos);
@@ -126,52 +100,6 @@ fn found(samples: &[Sample]) -> Found {
     }
     let head = ["on the gateway", "", "ns/packet", "(spread)", "added", "by tcpdump's"];
     Found { text: table::lines(&head, &rows), figures, files: Vec::new() }
-}
-
-fn start(world: &Gateway, guest: Guest, options: &Options) -> Result<Running> {
-    Ok(match guest {
-        Guest::Nothing => Running::Nothing,
-        Guest::Empty => Running::Programs(world.gateway.run(|| attach_empty(options))?),
-        Guest::Tcpdump => {
-            let mut command = world.gateway.cmd("tcpdump");
-            command.args(["-i", OUTSIDE.interface, "-s", "96", "-w", "/dev/null"]);
-            let running = Running::Process(spawn(&mut command)?);
-            eventually(DEADLINE, "tcpdump to listen", || {
-                world.gateway.exec("ss -0 -H -a -p").contains("tcpdump")
-            });
-            running
-        }
-        Guest::Agent(ingress) => {
-            let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
-            let points = WIRES.map(|name| format!("  - name: {name}\n    ingress: {ingress}\n"));
-            fs::write(&file, format!("interfaces:\n{}", points.concat()))?;
-            let mut command = world.gateway.cmd(options.agent.to_str().context("the path is not UTF-8")?);
-            command.arg("run").arg("--config.file").arg(file.path());
-            let running = Running::Process(spawn(&mut command)?);
-            eventually(DEADLINE, "the agent to attach", || left_attached(&world.gateway).len() == 4);
-            running
-        }
-    })
-}
-
-fn spawn(command: &mut Command) -> Result<Child> {
-    Ok(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?)
-}
-
-/// The yardstick's empty programs where the agent's would be.
-fn attach_empty(options: &Options) -> Result<Ebpf> {
-    let mut object = EbpfLoader::new().load_file(&options.object)?;
-    let program: &mut Xdp = object.program_mut("empty_xdp").context("no empty_xdp")?.try_into()?;
-    program.load()?;
-    for wire in WIRES {
-        program.attach(wire, XdpMode::Driver)?;
-    }
-    let program: &mut SchedClassifier = object.program_mut("empty_tc").context("no empty_tc")?.try_into()?;
-    program.load()?;
-    for wire in WIRES {
-        program.attach(wire, TcAttachType::Egress)?;
-    }
-    Ok(object)
 }
 
 fn from_client(flow: u16) -> Frame {

@@ -1,6 +1,6 @@
 //! A plot of lines over a logarithmic axis, as SVG.
 
-use std::fmt::Write as _;
+use super::svg::Drawing;
 
 /// One line of it.
 pub struct Line {
@@ -21,8 +21,8 @@ const RIGHT: f64 = 200.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 50.0;
 
-/// Steps of the axis upwards.
-fn step(most: f64) -> f64 {
+/// Steps of an axis upwards.
+pub(crate) fn step(most: f64) -> f64 {
     [1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0]
         .into_iter()
         .find(|step| most / step <= 8.0)
@@ -38,48 +38,33 @@ pub fn svg(title: &str, across: &str, up: &str, marks: &[(f64, &str)], lines: &[
     let step = step(most);
     let top = (most / step).ceil() * step;
     let y = |n: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * n / top;
-    let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
-         font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
-         <text x=\"{LEFT}\" y=\"24\" font-size=\"15\">{title}</text>\n"
-    );
-    let mut text = |x: f64, y: f64, anchor: &str, words: &str| {
-        let _ = writeln!(out, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{words}</text>");
-    };
-    text(LEFT, TOP - 4.0, "end", up);
-    text((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 12.0, "middle", across);
+    let mut drawing = Drawing::new(WIDTH, HEIGHT);
+    drawing.title(LEFT, title);
+    drawing.text(LEFT, TOP - 4.0, "end", up);
+    drawing.text((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 12.0, "middle", across);
     for (at, name) in marks {
-        text(x(*at), HEIGHT - BOTTOM + 18.0, "middle", name);
+        drawing.text(x(*at), HEIGHT - BOTTOM + 18.0, "middle", name);
     }
     let mut level = 0.0;
     while level <= top {
-        text(LEFT - 6.0, y(level) + 4.0, "end", &format!("{level}"));
+        drawing.text(LEFT - 6.0, y(level) + 4.0, "end", &format!("{level}"));
         level += step;
     }
     for (at, line) in lines.iter().enumerate() {
-        text(WIDTH - RIGHT + 48.0, TOP + 20.0 * at as f64 + 14.0, "start", &line.name);
+        drawing.text(WIDTH - RIGHT + 48.0, TOP + 20.0 * at as f64 + 14.0, "start", &line.name);
     }
-    let mut stroke = |colour: &str, width: f64, dashed: bool, points: &[(f64, f64)]| {
-        let path: Vec<String> = points.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
-        let dash = if dashed { " stroke-dasharray=\"5 4\"" } else { "" };
-        let path = path.join(" ");
-        let _ = writeln!(
-            out,
-            "<polyline points=\"{path}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"{width}\"{dash}/>"
-        );
-    };
     let mut level = 0.0;
     while level <= top {
-        stroke("#ddd", 1.0, false, &[(LEFT, y(level)), (WIDTH - RIGHT, y(level))]);
+        drawing.stroke("#ddd", 1.0, false, &[(LEFT, y(level)), (WIDTH - RIGHT, y(level))]);
         level += step;
     }
     for (at, line) in lines.iter().enumerate() {
         let points: Vec<_> = line.points.iter().map(|(n, cost)| (x(*n), y(*cost))).collect();
-        stroke(line.colour, 2.0, line.dashed, &points);
+        drawing.stroke(line.colour, 2.0, line.dashed, &points);
         let (from, height) = (WIDTH - RIGHT + 14.0, TOP + 20.0 * at as f64 + 10.0);
-        stroke(line.colour, 2.0, line.dashed, &[(from, height), (from + 28.0, height)]);
+        drawing.stroke(line.colour, 2.0, line.dashed, &[(from, height), (from + 28.0, height)]);
     }
-    out + "</svg>\n"
+    drawing.finish()
 }
 
 #[cfg(test)]

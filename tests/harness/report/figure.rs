@@ -2,20 +2,20 @@
 
 use serde_json::{Value, json};
 
-use crate::sample::Sample;
+use super::sample::Sample;
 
 /// One figure, and what it is measured by.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Figure {
-    /// Bench, case, place and program, with slashes between.
+    /// What it belongs to, and what it is, with slashes between.
     pub name: String,
-    /// The median.
+    /// The number; of several rounds the median.
     pub value: Option<f64>,
     /// What is counted.
     pub unit: &'static str,
-    /// The floor's median in the same run.
+    /// What it is measured by, in the same run.
     pub baseline: Option<f64>,
-    /// The median of the ratios of each round, which need not be that of the medians.
+    /// Value by baseline; of several rounds the median of the ratios of each, which need not be that of the medians.
     pub ratio: Option<f64>,
 }
 
@@ -29,6 +29,12 @@ impl Figure {
             baseline: baseline.and_then(Sample::median),
             ratio: baseline.and_then(|floor| sample.ratio(floor).median()).filter(|r| r.is_finite()),
         }
+    }
+
+    /// Of one count, and what it should be.
+    pub fn count(name: impl Into<String>, unit: &'static str, value: f64, truth: Option<f64>) -> Self {
+        let ratio = truth.map(|truth| value / truth).filter(|ratio| ratio.is_finite());
+        Self { name: name.into(), value: Some(value), unit, baseline: truth, ratio }
     }
 
     /// The object that `--json` prints.
@@ -64,5 +70,7 @@ mod tests {
         assert!(line["baseline"].is_null() && line["ratio"].is_null());
         let line = Figure::new("a".to_owned(), "ns", &Sample(vec![7.0]), Some(&Sample(vec![0.0]))).json();
         assert!(line["ratio"].is_null(), "nothing is divided by nothing");
+        assert_eq!(Figure::count("a", "resets", 3.0, Some(4.0)).ratio, Some(0.75));
+        assert_eq!(Figure::count("a", "resets", 0.0, Some(0.0)).ratio, None);
     }
 }

@@ -1,7 +1,13 @@
-//! `events`: what an ended connection costs the agent: its records taken off the ring, decoded, and kept as events.
+//! `events`: what an ended connection costs the agent: its records taken off the ring, decoded, and kept as events, and
+//! the sweep that lets go of it. Then a whole agent: its share of a processor ([`share`]), and how long an event and a
+//! count are in coming ([`latency`]).
 //!
 //! The records are real: connections refused in the agent's own program, by the kernel's test run. What the programs
 //! count needs no ring and is read at a scrape.
+
+mod latency;
+mod refuse;
+mod share;
 
 use std::time::{Instant, SystemTime};
 
@@ -34,7 +40,7 @@ const CONNECTIONS: u16 = 4_096;
 /// An RST that refuses, and the end that it is.
 const RECORDS: u64 = 2;
 /// Ended connections a second, of a busy gateway and beyond.
-const RATES: [f64; 3] = [5_000.0, 20_000.0, 50_000.0];
+const RATES: [u32; 3] = [5_000, 20_000, 50_000];
 
 /// Measures it.
 pub fn run(options: &Options) -> Result<Found> {
@@ -44,7 +50,7 @@ pub fn run(options: &Options) -> Result<Found> {
     maps.set_point(0, None, Some(LOOPBACK))?;
     let (mut ring, mut events) = (Ring::new(ring), Events::default());
     let mut own = vec![Totals::default(); ROOM as usize];
-    let mut sample = Sample::default();
+    let (mut drain, mut sweeps) = (Sample::default(), Sample::default());
     for round in 0..=options.rounds {
         for n in 0..CONNECTIONS {
             // Five-tuples that were not used before.
@@ -63,19 +69,47 @@ pub fn run(options: &Options) -> Result<Found> {
         ensure!(records == RECORDS * u64::from(CONNECTIONS), "{records} records, others than expected");
         // As the daemon does: what has ended goes.
         let later = Nanos(clock.0 + 10_000_000_000);
-        sweep::sweep(&maps, &mut own, ROOM as usize, &Limits::default(), later, &mut |_, _| {})?;
+        let began = Instant::now();
+        let swept =
+            sweep::sweep(&maps, &mut own, ROOM as usize, &Limits::default(), later, true, &mut |_, _| {})?;
+        let swept_for = began.elapsed().as_nanos() as f64;
+        ensure!(swept.entries[1] == 0, "{} flows stay", swept.entries[1]);
         if round > 0 {
-            sample.0.push(took / f64::from(CONNECTIONS));
+            drain.0.push(took / f64::from(CONNECTIONS));
+            sweeps.0.push(swept_for / f64::from(CONNECTIONS));
         }
     }
-    let median = sample.median().unwrap_or_default();
-    let (least, most) = sample.spread().unwrap_or_default();
-    let mut row = vec!["ended connection".to_owned(), String::new(), format!("{median:.0}")];
-    row.push(format!("{least:.0}..{most:.0}"));
-    row.extend(RATES.map(|rate| format!("{:.4}", rate * median / 1e9)));
+    let both = drain.with(&sweeps, |a, b| a + b);
+    let rows: Vec<Vec<String>> = [("drain", &drain), ("sweep", &sweeps), ("both", &both)]
+        .into_iter()
+        .map(|(name, sample)| {
+            let cores = RATES
+                .map(|rate| format!("{:.4}", f64::from(rate) * sample.median().unwrap_or_default() / 1e9));
+            [
+                vec![format!("an ended connection: {name}"), String::new()],
+                cells(sample, 0).to_vec(),
+                cores.to_vec(),
+            ]
+            .concat()
+        })
+        .collect();
     let head = ["what", "", "ns", "(spread)", "cores at 5 k/s", "at 20 k/s", "at 50 k/s"];
-    let figures = vec![Figure::new("events/ended connection".to_owned(), "ns", &sample, None)];
-    Ok(Found { text: table::lines(&head, &[row]), figures, files: Vec::new() })
+    let mut found = Found { text: table::lines(&head, &rows), figures: Vec::new(), files: Vec::new() };
+    for (name, sample) in [("drain", &drain), ("sweep", &sweeps)] {
+        found.figures.push(Figure::new(format!("events/ended connection/{name}"), "ns", sample, None));
+    }
+    for more in [share::measure(options)?, latency::measure(options)?] {
+        found.text += &format!("\n{}", more.text);
+        found.figures.extend(more.figures);
+    }
+    Ok(found)
+}
+
+/// The median, and the least and the most.
+fn cells(sample: &Sample, digits: usize) -> [String; 2] {
+    let (least, most) = sample.spread().unwrap_or_default();
+    let median = sample.median().unwrap_or_default();
+    [format!("{median:.digits$}"), format!("{least:.digits$}..{most:.digits$}")]
 }
 
 /// Gives the program one packet.

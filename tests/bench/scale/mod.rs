@@ -1,10 +1,13 @@
-//! `scale`: what many live connections cost the agent: kernel memory, and the time of a sweep, of a list, of their end.
+//! `scale`: what many live connections cost the agent: memory, and the time of a sweep, of a list, of their end, of a
+//! scrape.
 //!
-//! The daemon's own tables and the daemon's own readers; the entries are put there by hand, as no program is asked how
-//! it came by them.
+//! The daemon's own tables and the daemon's own readers, and a whole agent ([`whole`]); the entries are put there by hand,
+//! as no program is asked how it came by them.
+
+mod whole;
 
 use std::fs;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 use std::time::Instant;
 
 use agent::aggregate::snapshot::Totals;
@@ -29,10 +32,11 @@ const SIZES: [u32; 4] = [1_000, 16_000, 128_000, 1_000_000];
 /// What is measured of one size.
 #[derive(Default)]
 struct Measured {
-    bytes: f64,
+    bytes: Sample,
     sweep: Sample,
     list: Sample,
     end: Sample,
+    agent: whole::Measured,
 }
 
 /// Measures every size.
@@ -40,25 +44,54 @@ pub fn run(options: &Options) -> Result<Found> {
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
     for size in SIZES {
         let measured = measure(size, options.rounds)?;
-        let cell = |sample: &Sample| format!("{:.2}", sample.median().unwrap_or_default());
-        rows.push(vec![
-            size.to_string(),
-            String::new(),
-            format!("{:.0}", measured.bytes),
-            cell(&measured.sweep),
-            cell(&measured.list),
-            cell(&measured.end),
-        ]);
-        for (what, sample) in
-            [("sweep", &measured.sweep), ("list", &measured.list), ("end all", &measured.end)]
-        {
-            figures.push(Figure::new(format!("scale/{size}/{what}"), "ms", sample, None));
+        let agent = &measured.agent;
+        let cells = measured.samples().map(|(_, _, sample)| cell(sample));
+        rows.push(
+            [vec![size.to_string(), String::new()], cells.to_vec(), vec![most(&agent.scrape)]].concat(),
+        );
+        for (what, unit, sample) in measured.samples() {
+            figures.push(Figure::new(format!("scale/{size}/{what}"), unit, sample, None));
         }
-        let memory = Sample(vec![measured.bytes]);
-        figures.push(Figure::new(format!("scale/{size}/kernel memory"), "bytes/flow", &memory, None));
     }
-    let head = ["flows", "", "kernel bytes/flow", "sweep, ms", "list, ms", "end all, ms"];
+    let head = [
+        "flows",
+        "",
+        "kernel bytes/flow",
+        "sweep, ms",
+        "list, ms",
+        "end all, ms",
+        "agent MiB",
+        "more by",
+        "scrape KiB",
+        "scrape, ms",
+        "at most",
+    ];
     Ok(Found { text: table::lines(&head, &rows), figures, files: Vec::new() })
+}
+
+fn cell(sample: &Sample) -> String {
+    format!("{:.2}", sample.median().unwrap_or_default())
+}
+
+fn most(sample: &Sample) -> String {
+    format!("{:.2}", sample.spread().unwrap_or_default().1)
+}
+
+impl Measured {
+    /// Name, unit and figures, in the order of the table.
+    fn samples(&self) -> [(&'static str, &'static str, &Sample); 8] {
+        let agent = &self.agent;
+        [
+            ("kernel memory", "bytes/flow", &self.bytes),
+            ("sweep", "ms", &self.sweep),
+            ("list", "ms", &self.list),
+            ("end all", "ms", &self.end),
+            ("agent memory", "MiB", &agent.memory),
+            ("agent memory, more than of none", "MiB", &agent.growth),
+            ("scrape, size", "KiB", &agent.size),
+            ("scrape", "ms", &agent.scrape),
+        ]
+    }
 }
 
 fn measure(size: u32, rounds: usize) -> Result<Measured> {
@@ -67,9 +100,10 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
     let (maps, _ring) = Maps::take(&mut ebpf, ROOM)?;
     let mut own = vec![Totals::default(); ROOM as usize];
     let limits = Limits::default();
-    let mut measured = Measured { bytes: memory(&maps)? / f64::from(room), ..Measured::default() };
+    let bytes = Sample(vec![memory(&maps)? / f64::from(room)]);
+    let mut measured = Measured { bytes, ..Measured::default() };
     for round in 0..=rounds {
-        let now = fill(&maps, size)?;
+        let now = fill(fd(&maps.v4.flows), size)?;
         let time = |sample: &mut Sample, work: &mut dyn FnMut() -> Result<u64>| -> Result<()> {
             let began = Instant::now();
             let seen = work()?;
@@ -82,20 +116,26 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
             Ok(())
         };
         time(&mut measured.sweep, &mut || {
-            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, &mut |_, _| {})?.open[0].open)
+            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, true, &mut |_, _| {})?.open[0].open)
         })?;
         time(&mut measured.list, &mut || Ok(maps.flows()?.len() as u64))?;
         let later = Nanos(now.0 + 2 * limits.flow_idle_timeout.as_nanos() as u64);
         time(&mut measured.end, &mut || {
-            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, &mut |_, _| {})?.ended.len()
-                as u64)
+            Ok(
+                sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, true, &mut |_, _| {})?
+                    .ended
+                    .len() as u64,
+            )
         })?;
     }
+    // The agent has tables of its own.
+    drop((maps, ebpf));
+    measured.agent = whole::measure(size, rounds)?;
     Ok(measured)
 }
 
 /// Established connections, so many, all seen just now.
-fn fill(maps: &Maps, size: u32) -> Result<Nanos> {
+fn fill(flows: BorrowedFd<'_>, size: u32) -> Result<Nanos> {
     let now = sys::monotonic();
     let half = Half { last_seen: now, bits: Half::SEEN, ..Half::default() };
     let flow = Flow {
@@ -106,7 +146,7 @@ fn fill(maps: &Maps, size: u32) -> Result<Nanos> {
     };
     for n in 0..size {
         let key = FlowKey4 { low: n >> 14, high: 1 << 31, ports: 443 << 16 | (n & 0x3fff), scope: 0 };
-        map::update(fd(&maps.v4.flows), &key, &flow, 0).context("the table is full")?;
+        map::update(flows, &key, &flow, 0).context("the table is full")?;
     }
     Ok(now)
 }

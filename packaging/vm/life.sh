@@ -1,0 +1,101 @@
+#!/bin/bash
+# Runs inside the virtual machine of run.sh: each step says what it saw, and the first that is wrong ends it.
+set -euo pipefail
+trap 'echo "life: FAILED at line $LINENO: $BASH_COMMAND"; systemctl status --no-pager fivetuple; journalctl --no-pager -b -u fivetuple | tail -40' ERR
+say() { echo "life: $*"; }
+show() { systemctl show --value --property "$1" fivetuple; }
+# Waits until the command succeeds.
+until_() { for _ in $(seq 600); do if "$@" > /dev/null 2>&1; then return 0; fi; sleep 0.2; done; "$@"; }
+answers() { curl -sf --max-time 5 "http://127.0.0.1:10435$1"; }
+pid_is_not() { [ "$(show MainPID)" != "$1" ] && [ "$(show MainPID)" != 0 ] && [ "$(show ActiveState)" = active ]; }
+# Unlike `!`, it counts for set -e.
+not() { if "$@" > /dev/null 2>&1; then return 1; fi; }
+since() { echo $(($(date +%s) - $1)); }
+
+say "$(uname -r), $(systemctl --version | head -1)"
+ip netns add peer
+ip link add v0 type veth peer name v1 netns peer
+ip addr add 10.9.0.1/24 dev v0
+ip link set v0 up
+ip -n peer addr add 10.9.0.2/24 dev v1
+ip -n peer link set v1 up
+
+# Installed as Debian installs a service: enabled and started, which returns when it is ready.
+began=$(date +%s)
+dpkg --install /fivetuple.deb
+systemctl is-enabled fivetuple
+systemctl is-active fivetuple
+say "installed and started in $(since "$began") s: $(show StatusText)"
+answers /-/ready
+pid=$(show MainPID)
+grep -E '^(Uid|NoNewPrivs|Seccomp|Cap(Eff|Bnd|Amb)):' "/proc/$pid/status"
+[ "$(ps -o user= -p "$pid")" = fivetuple ]
+# CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF and nothing else.
+grep -q '^CapEff:.000000c000001000$' "/proc/$pid/status"
+systemd-analyze security --no-pager fivetuple | tail -1
+say "memory, with the tables: $(($(show MemoryCurrent) >> 20)) MiB"
+
+# It sees traffic: refused connections of the peer's.
+for _ in 1 2 3; do ip netns exec peer curl -s --max-time 5 http://10.9.0.1:81 || true; done
+until_ bash -c 'curl -sf http://127.0.0.1:10435/metrics | grep -E "^fivetuple_tcp_resets_total.*cause=\"refused\".* 3$"'
+say "three refused connections were seen"
+
+# Reload: read again by the same process; a wrong file is told in the status, and the old one stays in force.
+printf 'services: [{name: card, prefixes: [10.9.0.0/24]}]\n' > /etc/fivetuple/fivetuple.yaml
+systemctl reload fivetuple
+until_ bash -c 'curl -sf http://127.0.0.1:10435/metrics | grep svc=.card'
+printf 'servcies: []\n' > /etc/fivetuple/fivetuple.yaml
+systemctl reload fivetuple
+until_ bash -c 'systemctl show --property StatusText fivetuple | grep "configuration is wrong"'
+[ "$(show MainPID)" = "$pid" ]
+printf '{}\n' > /etc/fivetuple/fivetuple.yaml
+systemctl reload fivetuple
+until_ bash -c '! systemctl show --property StatusText fivetuple | grep "configuration is wrong"'
+say "reloaded: $(show StatusText)"
+
+# The connection log is where the unit lets it be.
+printf 'connection_log: {path: /var/log/fivetuple/connections.jsonl}\n' > /etc/fivetuple/fivetuple.yaml
+systemctl reload fivetuple
+until_ test -f /var/log/fivetuple/connections.jsonl
+say "$(stat --format '%n: %U %a' /var/log/fivetuple /var/log/fivetuple/connections.jsonl | tr '\n' ' ')"
+
+# Killed: it is started anew, and counts once.
+began=$(date +%s)
+kill -9 "$pid"
+until_ pid_is_not "$pid"
+say "killed, and watching again after $(since "$began") s; restarts: $(show NRestarts)"
+answers /-/ready
+[ "$(tc filter show dev v0 egress | grep -c 'filter.* bpf .*handle')" -le 1 ]
+
+# Held up: it answers nobody and reads nothing. The watchdog ends it, and it is started anew.
+pid=$(show MainPID)
+began=$(date +%s)
+kill -STOP "$pid"
+until_ pid_is_not "$pid"
+say "stood still, and watching again after $(since "$began") s; last result: $(journalctl -b -u fivetuple | grep -o 'Watchdog timeout' | tail -1)"
+journalctl -b -u fivetuple | grep -q 'Watchdog timeout'
+
+# Upgraded: restarted once the new one is in place. How long nobody watches, the journal tells.
+pid=$(show MainPID)
+dpkg --install /fivetuple.deb
+pid_is_not "$pid"
+answers /-/ready
+say "upgraded: $(journalctl -b -u fivetuple -o short-iso | grep -c 'Started fivetuple') starts so far"
+
+# Stopped: at once, cleanly, and nothing is left on the interface.
+began=$(date +%s)
+systemctl stop fivetuple
+[ "$(show Result)" = success ]
+[ "$(show ExecMainStatus)" = 0 ]
+say "stopped in $(since "$began") s"
+[ -z "$(tc filter show dev v0 egress)$(tc filter show dev v0 ingress)" ]
+
+# Away: stopped by the package, and its traces go when it is purged.
+systemctl start fivetuple
+dpkg --remove fivetuple
+not systemctl is-active fivetuple
+dpkg --purge fivetuple
+not getent passwd fivetuple
+[ -z "$(find /etc /usr /var -name '*fivetuple*' -not -path '/var/lib/dpkg/*')" ]
+say "removed and purged"
+say "all is well"
