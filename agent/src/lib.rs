@@ -5,6 +5,7 @@
 //! [`http`] (what it answers), [`web`] (to whom). [`preflight`] knows what this kernel and these interfaces allow.
 
 pub mod aggregate;
+pub mod alert;
 pub mod api;
 pub mod check;
 pub mod cli;

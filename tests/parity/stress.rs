@@ -181,6 +181,7 @@ impl Daemon {
             &Limits::default(),
             now,
             How::usual(&Limits::default()),
+            &mut |_, _| {},
         );
         let mut sweep = sweep.expect("the tables can be swept");
         self.ends.append(&mut sweep.ended);

@@ -8,7 +8,7 @@ use super::{
     series::{Labels, NoExemplar, counters, decode, gauges, gauges_f64, with_exemplar},
     snapshot::{Mode, OpenFlows, SeriesKey, Snapshot, Table, Totals},
 };
-use crate::{config::NO_POINT, connection::second_leg::LegState};
+use crate::{alert::figures, config::NO_POINT, connection::second_leg::LegState};
 use agent_ebpf::{
     anomaly::Anomaly,
     counter::{Series, place, width},
@@ -60,6 +60,7 @@ impl Collector for Exposition {
         inside::encode(&mut encoder, figures, *inside_left_out, points, services)?;
         self.packets(&mut encoder)?;
         self.own(&mut encoder)?;
+        figures::encode(&mut encoder, &self.0.alerts)?;
         self.process(&mut encoder)
     }
 }
@@ -88,6 +89,16 @@ impl Exposition {
             "fivetuple_tcp_stalled_requests",
             "Open connections whose request has been waiting longer than the stall limit for its answer.",
             open(|o| o.stalled),
+        )?;
+        let foreign = self.pairs().map(|(labels, point, svc)| {
+            let count = self.0.foreign.get(self.0.index(point, svc)).copied();
+            (labels, count.unwrap_or_default())
+        });
+        counters(
+            encoder,
+            "fivetuple_tcp_foreign_connections",
+            "Connections of clients outside of what their service allows (allowed_clients); 0 where it allows all.",
+            foreign,
         )
     }
 
@@ -311,4 +322,4 @@ fn unix_seconds(at: SystemTime) -> f64 {
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]
-mod tests;
+pub mod tests;

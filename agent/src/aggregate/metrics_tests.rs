@@ -7,7 +7,8 @@ use crate::{
 };
 use std::time::Duration;
 
-fn snapshot() -> Snapshot {
+/// A snapshot of two points and two services in which nothing happened yet.
+pub fn snapshot() -> Snapshot {
     Snapshot {
         points: vec!["outside".into(), "dmz".into()],
         services: vec!["other".into(), "card".into()],

@@ -10,8 +10,8 @@ pub mod negotiate;
 
 use crate::{
     api::{
-        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, ExplainFilter, FlowFilter, FlowList,
-        Readiness, Refusal, ReuseFilter,
+        AlertList, Check, ConnectionFilter, ConnectionList, EventFilter, EventList, ExplainFilter,
+        FlowFilter, FlowList, Readiness, Refusal, ReuseFilter,
     },
     explain,
     reuse::Report,
@@ -61,6 +61,8 @@ pub trait Backend: Send + Sync + 'static {
     fn connections(&self, filter: &ConnectionFilter) -> Result<ConnectionList, Refusal>;
     /// What is to tell of five-tuples that come back.
     fn reuse(&self, filter: &ReuseFilter) -> Result<Report, Refusal>;
+    /// The alerts that are not inactive.
+    fn alerts(&self) -> AlertList;
     /// Read the configuration again; what was wrong with it otherwise.
     fn reload(&self) -> Result<(), String>;
 }
@@ -174,6 +176,7 @@ fn router(serving: Serving, backend: Arc<dyn Backend>) -> Router {
         .route("/api/v1/connections", get(connections))
         .route("/api/v1/explain", get(explanation))
         .route("/api/v1/reuse", get(reuse))
+        .route("/api/v1/alerts", get(alerts))
         .with_state(shared);
     match web {
         None => router,
@@ -277,6 +280,13 @@ async fn reuse(
     filter: Result<Query<ReuseFilter>, QueryRejection>,
 ) -> Response {
     listed(shared, filter, |backend, filter| backend.reuse(filter)).await
+}
+
+async fn alerts(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.bounded(|backend| backend.alerts()).await {
+        Ok(list) => Json(list).into_response(),
+        Err(response) => response,
+    }
 }
 
 /// A list as JSON, or what was wrong with the filter.

@@ -48,6 +48,9 @@ impl Backend for Fake {
     fn reuse(&self, asked: &ReuseFilter) -> Result<Report, Refusal> {
         crate::reuse::report(&[], &["outside".to_owned()], asked, 0).map_err(Refusal::Filter)
     }
+    fn alerts(&self) -> AlertList {
+        AlertList::default()
+    }
     fn reload(&self) -> Result<(), String> {
         Err("line 3: limits: unknown key".to_owned())
     }
@@ -109,6 +112,7 @@ async fn every_page_answers() {
         ("GET /api/v1/explain", "200 OK", r#""verdict":"none_failed","answer":"At outside: none of 1 conn"#),
         ("GET /api/v1/explain?since=9", "400 Bad", "unknown field `since`"),
         ("GET /api/v1/reuse", "200 OK", r#"{"forgotten":0,"points":[{"point":"outside","connections":0,"#),
+        ("GET /api/v1/alerts", "200 OK", r#"{"alerts":[]}"#),
         ("GET /api/v1/reuse?clients=outsid&proxies=outside", "400 Bad", "did you mean outside?"),
         ("GET /", "200 OK", "default-src 'none'"),
         ("GET /nothing", "404 Not", ""),

@@ -2,6 +2,7 @@
 //!
 //! One thread keeps it ([`Monitor::keep`]); any other may ask it ([`backend`]) or change it ([`reload`]).
 
+mod alerts;
 mod backend;
 mod legs;
 mod reload;
@@ -11,6 +12,7 @@ use crate::{
     aggregate::{
         Names,
         events::{self, Events},
+        foreign::{Allowed, Foreign},
         inside::Inside,
         snapshot::{Ring as RingFigures, Totals},
     },
@@ -33,6 +35,7 @@ use agent_ebpf::{
     record::Record,
     time::Nanos,
 };
+use alerts::Alerts;
 use anyhow::{Result, bail};
 use legs::Legs;
 use reload::InForce;
@@ -75,6 +78,7 @@ pub struct Monitor {
     hooks: Mutex<Hooks>,
     records: Mutex<Records>,
     in_force: RwLock<InForce>,
+    alerts: Mutex<Alerts>,
 }
 
 /// The programs, and on which interface each point is now.
@@ -92,6 +96,8 @@ struct Records {
     inside: Inside,
     /// Resets by the state of the second leg.
     legs: Legs,
+    /// Connections of clients that are not allowed.
+    foreign: Foreign,
     /// The agent's own counts, for each point and for each service there is room for.
     own: Vec<Totals>,
     /// The last sweep.
@@ -125,6 +131,7 @@ impl Monitor {
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
         let mut in_force = InForce::new(&watch, room);
         in_force.apply(&watch, &maps)?;
+        let alerts = Mutex::new(Alerts::new(&watch));
         let interfaces = watch.interfaces;
         let own = vec![Totals::default(); interfaces.len() * room as usize];
         Ok(Self {
@@ -137,6 +144,7 @@ impl Monitor {
                 events: Events::default(),
                 inside: Inside::default(),
                 legs: Legs::default(),
+                foreign: Foreign::default(),
                 own,
                 swept: Sweep::default(),
                 closed_full: vec![0; interfaces.len()],
@@ -144,6 +152,7 @@ impl Monitor {
                 log,
             }),
             in_force: RwLock::new(in_force),
+            alerts,
             interfaces,
         })
     }
@@ -193,8 +202,11 @@ impl Monitor {
     fn drain(&self, enough: u64) -> (u64, u64) {
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let in_force = self.in_force();
-        let Records { ring, events, log, .. } = &mut *self.records();
-        ring.drain(enough, |record| keep(record, (now, clock), &in_force.names, events, log));
+        let Records { ring, events, log, foreign, .. } = &mut *self.records();
+        ring.drain(enough, |record| {
+            keep(record, (now, clock), &in_force.names, events, log);
+            count_foreign(record, &in_force.allowed, foreign);
+        });
         log.flush();
         (ring.received, ring.malformed)
     }
@@ -295,6 +307,12 @@ fn keep(
         let mut connection = Connection::of(&sight, names, Clock::new(now, clock));
         connection.http = events.http(&sight).cloned();
         log.add(&connection);
+    }
+}
+
+fn count_foreign(record: &Record, allowed: &Allowed, foreign: &mut Foreign) {
+    if let Record::End(end) = record {
+        foreign.ended(allowed, &events::sight(end));
     }
 }
 

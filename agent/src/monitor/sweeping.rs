@@ -9,7 +9,7 @@ use crate::{
     },
     sys, why,
 };
-use agent_ebpf::{health::Health, record::Record};
+use agent_ebpf::{flow::Flow, health::Health, record::Record};
 use anyhow::Result;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -139,16 +139,19 @@ impl Monitor {
     /// Sweeps the tables; `pause` is the time from sweep to sweep. What is kept is not held meanwhile: the ring is read and
     /// scrapes are answered.
     fn sweep(&self, pause: Duration, forget: bool) -> Result<()> {
-        let (limits, room, names) = {
+        let (limits, room, names, allowed) = {
             let in_force = self.in_force();
-            (in_force.watch.limits.clone(), in_force.room as usize, in_force.names.clone())
+            let room = in_force.room as usize;
+            (in_force.watch.limits.clone(), room, in_force.names.clone(), in_force.allowed.clone())
         };
         let usual = limits.handshake_timeout;
         let opening = if self.records().flood.on { usual.min(PATIENCE) } else { usual };
         let how = How { forget, opening };
         let mut own = vec![Totals::default(); self.interfaces.len() * room];
         let (now, clock) = (SystemTime::now(), sys::monotonic());
-        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how)?;
+        let mut met = Vec::new();
+        let mut open = |key, flow: &Flow| met.extend(allowed.refuses_open(key, flow));
+        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how, &mut open)?;
         let records = &mut *self.records();
         for (to, from) in records.own.iter_mut().zip(&own) {
             add(&mut to.0, &from.0);
@@ -159,12 +162,15 @@ impl Monitor {
                 swept.entries[place] = records.swept.entries[place];
             }
         }
+        records.foreign.open(met);
         for end in swept.ended.drain(..) {
             records.inside.take(&events::sight(&end), clock);
+            records.foreign.ended(&allowed, &events::sight(&end));
             keep(&Record::End(end), (now, clock), &names, &mut records.events, &mut records.log);
         }
         for last in swept.settled.drain(..) {
             records.inside.take(&last, clock);
+            records.foreign.forget(&last);
             records.events.settle(&last);
         }
         // The last point tells a sweep after the first at the latest, and one to spare.

@@ -103,7 +103,7 @@ impl How {
     }
 }
 
-/// Sweep all tables. `own` are the agent's own counts, for each point and
+/// Sweep all tables and show each open flow to `open`. `own` are the agent's own counts, for each point and
 /// service (`services` of them to a point).
 pub fn sweep(
     maps: &Maps,
@@ -112,13 +112,14 @@ pub fn sweep(
     limits: &Limits,
     now: Nanos,
     how: How,
+    open: &mut dyn FnMut(FlowKey, &Flow),
 ) -> io::Result<Sweep> {
     let out = Sweep {
         open: vec![OpenFlows::default(); own.len()],
         closed_full: vec![0; own.len() / services.max(1)],
         ..Sweep::default()
     };
-    let mut pass = Pass { own, services, limits, now, how, out };
+    let mut pass = Pass { own, services, limits, now, how, open, out };
     pass.family::<FlowKey4>(&maps.v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, 4)?;
     Ok(pass.out)
@@ -130,6 +131,8 @@ struct Pass<'a> {
     limits: &'a Limits,
     now: Nanos,
     how: How,
+    /// Is shown each flow that is open.
+    open: &'a mut dyn FnMut(FlowKey, &Flow),
     out: Sweep,
 }
 
@@ -168,6 +171,7 @@ impl Pass<'_> {
         let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
         if let Some(count) = self.out.open.get_mut(at).filter(|_| is_open(flow) && !flow.has(Flow::MOVED)) {
             count.open += 1;
+            (self.open)(key.any(), flow);
             count.stalled += u64::from(flow.stalled(self.now, nanos(self.limits.stall)));
         }
     }
@@ -315,6 +319,7 @@ mod tests {
             limits: &Limits::default(),
             now: Nanos(0),
             how: How::usual(&Limits::default()),
+            open: &mut |_, _| {},
             out: Sweep::default(),
         };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };
