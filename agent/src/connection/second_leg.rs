@@ -3,7 +3,7 @@
 //! A proxy that opens its second leg with the client's own address and port cannot, while that five-tuple is in TIME-WAIT at
 //! itself: it accepts the client, and then resets it (`after_reuse`, likely but not proved at one point). Whoever sees both
 //! legs sees that none was sent, and that the proxy had closed the last one actively within the TIME-WAIT window (RFC 9293,
-//! 3.6): the cause is `time_wait`. A leg that was sent clears the suspicion.
+//! 3.6): the cause is `time_wait`, also where the first leg itself was no reuse. A leg that was sent clears the suspicion.
 
 use super::{
     Connection,
@@ -101,8 +101,12 @@ pub fn prove(all: &mut [Connection], time_wait: Duration) {
     }
     for c in all.iter_mut().filter(|c| asked(c)) {
         let Some(found) = numbers(c).and_then(|numbers| known.get(&numbers)) else { continue };
-        if let Some(reset) = c.reset.as_mut().filter(|reset| reset.cause == Cause::AfterReuse) {
-            reset.cause = if found.state == LegState::TimeWait { Cause::TimeWait } else { Cause::Abort };
+        if let Some(reset) = c.reset.as_mut() {
+            reset.cause = match (found.state, reset.cause) {
+                (LegState::TimeWait, _) => Cause::TimeWait,
+                (_, Cause::AfterReuse) => Cause::Abort,
+                (_, cause) => cause,
+            };
         }
         c.second_leg = Some(found.clone());
     }

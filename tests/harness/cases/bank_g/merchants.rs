@@ -51,19 +51,21 @@ pub(super) fn pay_all(namespace: &NetNs, balancer: &Balancer, options: &Options)
 
 fn merchant(number: u8, balancer: &Balancer, options: &Options) -> Vec<Payment> {
     let mut random = Rng::with_seed(options.seed.wrapping_mul(257).wrapping_add(number.into()));
-    let (mut pace, mut due) = (Duration::ZERO, Instant::now());
+    let mut pace = Duration::ZERO;
     let mut payments = Vec::with_capacity(options.payments);
     for (place, port) in (0..options.payments).zip((0..options.ports).cycle()) {
         if place % SPELL == 0 {
             pace = options.interval * PACES[random.usize(..PACES.len())] / 100;
         }
         let client = SocketAddrV4::new(merchant_address(number), FIRST_PORT + port);
+        let began = Instant::now();
         let answered = pay(client)
             .unwrap_or_else(|error| panic!("the payment of {client} ended in a way of its own: {error}"));
         let (seen, proxy) = balancer.translation(client).expect("the balancer remembers its connections");
         payments.push(Payment { client, seen, proxy, answered });
-        // From start to start: on a busy machine ports come back no later.
-        due += pace.mul_f64(0.5 + random.f64());
+        // From start to start, and never sooner: who has fallen behind on a busy machine does not hurry after it, which would
+        // bring ports back that a stage before was too slow for.
+        let due = began + pace.mul_f64(0.5 + random.f64());
         // tidy: allow sleep: how soon a port comes back is what the case is about.
         thread::sleep(due.saturating_duration_since(Instant::now()));
     }
