@@ -40,6 +40,9 @@ const TOOLS: &[Tool] = &[
     tool(Scope::Test, "setpriv", &["util-linux"], "the agent as an ordinary user with three capabilities"),
     tool(Scope::Test, "systemd-analyze", &["systemd"], "judges the unit"),
     tool(Scope::Test, "promtool", &["prometheus"], "checks the metrics' form"),
+    tool(Scope::Kernels, "qemu-system-x86_64", &["qemu-system-x86"], "virtual machines with other kernels"),
+    tool(Scope::Kernels, "busybox", &["busybox-static"], "starts what runs in them"),
+    tool(Scope::Kernels, "xz", &["xz-utils"], "unpacks kernel modules"),
 ];
 
 /// The programs that this scope needs and the host does not have.
