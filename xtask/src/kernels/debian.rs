@@ -133,31 +133,20 @@ impl Apt {
     fn newest(&self, series: &str) -> Result<String> {
         let pattern = format!("^linux-image-{}[-.].*cloud-amd64$", series.replace('.', "\\."));
         let found = sh::stdout_of(self.command("apt-cache").args(["search", "--names-only", &pattern]))?;
-        let names = found.lines().filter_map(|line| line.split_once(' ')).map(|(name, _)| name);
-        let mut newest: Option<(String, String)> = None;
-        for name in names {
-            let about = self.about(name)?;
-            let version = field(&about, "Version").unwrap_or_default().to_owned();
-            // One that only names another: the newest is looked for here.
-            if about.contains("meta-package") {
-                continue;
-            }
-            if newest.as_ref().is_none_or(|(_, best)| newer(&version, best)) {
-                newest = Some((name.to_owned(), version));
-            }
-        }
-        newest.map(|(name, _)| name).with_context(|| {
+        let names: Vec<&str> = found.lines().filter_map(|line| line.split(' ').next()).collect();
+        let abouts = if names.is_empty() { String::new() } else { self.about(&names)? };
+        newest(&abouts).map(str::to_owned).with_context(|| {
             format!("Debian has no kernel {series} in {} at these mirrors", SUITES.join(", "))
         })
     }
 
-    fn about(&self, package: &str) -> Result<String> {
-        sh::stdout_of(self.command("apt-cache").args(["show", "--no-all-versions", package]))
+    fn about(&self, packages: &[&str]) -> Result<String> {
+        sh::stdout_of(self.command("apt-cache").args(["show", "--no-all-versions"]).args(packages))
     }
 
     /// The packages of the kernel itself and of its modules, where the one of its name is no more than a list.
     fn parts(&self, image: &str) -> Result<Vec<String>> {
-        let about = self.about(image)?;
+        let about = self.about(&[image])?;
         let needed = field(&about, "Depends").unwrap_or_default().split(", ");
         let names = needed.filter_map(|need| need.split(' ').next());
         let ours =
@@ -169,6 +158,20 @@ impl Apt {
 /// A field of a package's description.
 fn field<'a>(about: &'a str, name: &str) -> Option<&'a str> {
     about.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+}
+
+/// The newest of the packages described here, one paragraph each; those that only name others are passed over.
+fn newest(abouts: &str) -> Option<&str> {
+    let mut newest: Option<(&str, &str)> = None;
+    for about in abouts.split("\n\n").filter(|about| !about.contains("meta-package")) {
+        let (Some(name), Some(version)) = (field(about, "Package"), field(about, "Version")) else {
+            continue;
+        };
+        if newest.is_none_or(|(_, best)| newer(version, best)) {
+            newest = Some((name, version));
+        }
+    }
+    newest.map(|(name, _)| name)
 }
 
 fn newer(version: &str, than: &str) -> bool {
@@ -225,6 +228,18 @@ mod tests {
             sources.contains("http://a/debian/ sid main\n") && !sources.contains("sid-security"),
             "{sources}"
         );
+    }
+
+    #[test]
+    fn the_newest_is_taken() {
+        let about = |name: &str, version: &str| {
+            format!("Package: {name}\nVersion: {version}\nDescription: {name}\n\n")
+        };
+        let all = about("a", "6.12.9-1")
+            + &about("b", "6.12.118-1")
+            + &about("meta-package", "9")
+            + &about("c", "6.12.95-1");
+        assert_eq!((newest(&all), newest("")), (Some("b"), None));
     }
 
     #[test]
