@@ -33,8 +33,8 @@ pub fn run(kernel: &Kernel, world: &Path, log: &Path) -> Result<()> {
     cmd.args(["-append", "console=ttyS0 panic=-1 quiet mitigations=off"]);
     let mut child = cmd.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().context("qemu-system-x86_64")?;
     let serial = BufReader::new(child.stdout.take().context("the pipe was asked for")?);
-    let (done, late) = (mpsc::channel::<()>(), Arc::new(AtomicBool::new(false)));
-    let (over, waiting) = done;
+    let (over, waiting) = mpsc::channel::<()>();
+    let late = Arc::new(AtomicBool::new(false));
     let watchdog = {
         let late = Arc::clone(&late);
         thread::spawn(move || {
@@ -55,6 +55,7 @@ pub fn run(kernel: &Kernel, world: &Path, log: &Path) -> Result<()> {
     }
     drop(over);
     let _ = watchdog.join();
+    fs::remove_file(world)?;
     fs::write(log, &said)?;
     let status = said.lines().rev().find_map(|line| line.strip_prefix(LAST));
     if status == Some("0") {

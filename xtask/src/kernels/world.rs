@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -40,9 +41,10 @@ pub fn make(cache: &Path, kernel: &Kernel, programs: &[PathBuf], tests: &[(&str,
         bring(module, &world.join(format!("modules/{number}.ko")))?;
     }
     fs::write(world.join("init"), init(tests))?;
-    sh::run(Command::new("chmod").arg("755").arg(world.join("init")))?;
+    fs::set_permissions(world.join("init"), fs::Permissions::from_mode(0o755))?;
     let archive = cache.join("world.cpio");
     cpio::write(&world, &archive)?;
+    fs::remove_dir_all(world)?;
     Ok(archive)
 }
 
