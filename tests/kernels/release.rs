@@ -7,6 +7,8 @@ use std::fmt;
 pub struct Release(pub u32, pub u32);
 
 impl Release {
+    /// The first that tells how many instructions it verified.
+    pub const TELLS: Self = Self(5, 16);
     /// The first with tcx.
     pub const TCX: Self = Self(6, 6);
 

@@ -19,7 +19,7 @@ const KNOWN: &str = include_str!("verified.json");
 /// More than this is too close to the kernel's million: another version of its verifier may need twice as many.
 const MOST: u32 = 500_000;
 
-/// Of the programs that this process holds. Empty before Linux 5.16, which does not tell.
+/// Of the programs that this process holds; empty before [`Release::TELLS`].
 pub fn of(process: Pid) -> Counts {
     let held = held(process);
     assert!(!held.is_empty(), "process {process} holds no programs");
@@ -50,8 +50,8 @@ pub fn judge(release: Release, counts: &Counts) {
     let known: BTreeMap<String, Counts> =
         serde_json::from_str(KNOWN).expect("verified.json is written by hand");
     let now = serde_json::to_string(counts).expect("numbers and names");
-    if counts.is_empty() {
-        println!("verified: Linux {release} does not tell; 5.16 and later do");
+    if release < Release::TELLS {
+        println!("verified: Linux {release} does not tell; {} and later do", Release::TELLS);
         return;
     }
     println!("verified: \"{release}\": {now}");

@@ -69,6 +69,6 @@ mod tests {
         let text = String::from_utf8(archive.out).unwrap();
         assert_eq!(text.len(), (110 + 4 + 2) + (110 + 5 + 1 + 6 + 2));
         assert!(text.starts_with("07070100000001000041ed0000"), "{text}");
-        assert!(text.contains("bin\0\0\0070701") && text.ends_with("init\0\0#!/bin\0\0"), "{text:?}");
+        assert!(text.contains("bin\0\0\x00070701") && text.ends_with("init\0\0#!/bin\0\0"), "{text:?}");
     }
 }
