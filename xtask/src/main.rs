@@ -8,6 +8,7 @@ mod build;
 mod cargo;
 mod ci;
 mod demo;
+mod kernels;
 mod package;
 mod privilege;
 mod readme;
@@ -51,8 +52,8 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "test",
-        args: "[--only NAME] [FILTER...] [-- ARGS...]",
-        about: "run every check and test, or one stage or test binary, or the tests that match",
+        args: "[--only NAME] [FILTER...] [-- ARGS...] | --kernel LIST",
+        about: "run every check and test, or one stage or test binary, or the tests that match; or a kernel's on others",
         run: test::verb,
     },
     Verb {

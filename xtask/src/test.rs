@@ -7,7 +7,7 @@ use std::{process::Command, time::Instant};
 use anyhow::{Result, bail};
 use xtask::sh;
 
-use crate::{Usage, cargo, privilege, setup, tidy};
+use crate::{Usage, cargo, kernels, privilege, setup, tidy};
 
 /// One row of [`STAGES`].
 struct Stage {
@@ -40,6 +40,15 @@ struct Selection {
 
 /// Runs what the arguments select: all of it, if there are none.
 pub fn verb(args: &[String]) -> Result<()> {
+    match args {
+        [flag, list] if flag == "--kernel" => return kernels::verb(list),
+        [flag, ..] if flag == "--kernel" => {
+            return Err(
+                Usage("test: --kernel takes one list of kernels, and nothing beside it".to_owned()).into()
+            );
+        }
+        _ => {}
+    }
     let selection = parse(args)?;
     setup::ensure(setup::Scope::Test)?;
     run(&selection)

@@ -91,18 +91,28 @@ impl Frame for XdpFrame<'_> {
             let r = unsafe { bpf_xdp_load_bytes(self.ctx.ctx, offset, to.as_mut_ptr().cast(), len) };
             return if r == 0 { len } else { 0 };
         }
-        // The helper came with frames in pieces. Eight bytes at a time; fewer at the end are not quoted.
-        let offset = offset & 0x3fff;
+        // The helper came with frames in pieces: eight bytes at a time, then one. Bounds are checked and bytes read by one
+        // pointer: of two sums of the same numbers, the verifier does not know one by the other.
+        let start = core::hint::black_box(self.ctx.data() + (offset & 0x3fff) as usize);
+        let end = self.ctx.data_end();
         let mut n = 0;
-        for (i, chunk) in to.chunks_exact_mut(8).enumerate() {
-            let at = 8 * i as u32;
-            match linear::<8>(self.ctx.data(), self.ctx.data_end(), offset + at) {
-                Some(bytes) if at + 8 <= len => {
-                    chunk.copy_from_slice(&bytes);
-                    n = at + 8;
-                }
-                _ => break,
+        for chunk in to.chunks_exact_mut(8) {
+            if n + 8 > len || start + n as usize + 8 > end {
+                break;
             }
+            // SAFETY: in bounds, as the verifier checks again.
+            let bytes = unsafe { core::ptr::read_unaligned((start + n as usize) as *const [u8; 8]) };
+            chunk.copy_from_slice(&bytes);
+            n += 8;
+        }
+        for _ in 0..7 {
+            let Some(byte) = to.get_mut(n as usize).filter(|_| n < len && start + n as usize + 1 <= end)
+            else {
+                break;
+            };
+            // SAFETY: as above.
+            *byte = unsafe { *((start + n as usize) as *const u8) };
+            n += 1;
         }
         n
     }

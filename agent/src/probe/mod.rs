@@ -69,11 +69,11 @@ impl Probe {
         }
         let mut ebpf = open(watch, room, kernel, true)?;
         let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
-        if xdp && let Err(whole) = load_program(&mut ebpf, XDP_INGRESS) {
+        if xdp && load_program(&mut ebpf, XDP_INGRESS).is_err() {
             // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
             ebpf = open(watch, room, kernel, false)?;
-            if load_program(&mut ebpf, XDP_INGRESS).is_err() {
-                no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&whole)));
+            if let Err(plain) = load_program(&mut ebpf, XDP_INGRESS) {
+                no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&plain)));
             }
         }
         for name in [TC_INGRESS, TC_EGRESS] {

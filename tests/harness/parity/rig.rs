@@ -6,7 +6,8 @@ use std::fmt::Debug;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
-use agent::probe::object::OBJECT;
+use agent::preflight::Kernel;
+use agent::probe::object::{OBJECT, without_frags};
 use agent::source::host::{Host, Room};
 use agent::source::maps::{Key, fd};
 use agent::source::services::Entry;
@@ -46,8 +47,14 @@ const CLOSED: [&str; 2] = [names::CLOSED4, names::CLOSED6];
 /// Limits of both sides.
 pub const SETTINGS: Settings = Settings { idle: 30_000_000_000, time_wait: 60_000_000_000, full: 0 };
 
+/// The first Linux whose XDP knows frames in pieces; older ones are given the program that the agent gives them.
+const FRAGS: (u32, u32) = (5, 18);
+
 fn config() -> Config {
-    Config { points: 1, services: SERVICES, test_clock: 1, xdp_frags: 1, coarse_clock: 0 }
+    static KERNEL: OnceLock<(u32, u32)> = OnceLock::new();
+    let kernel = *KERNEL.get_or_init(|| Kernel::read(&[]).version());
+    let xdp_frags = (kernel >= FRAGS).into();
+    Config { points: 1, services: SERVICES, test_clock: 1, xdp_frags, coarse_clock: 0 }
 }
 
 /// All that one side knows after a sequence.
@@ -189,7 +196,8 @@ impl Rig {
         }
         loader.map_max_entries(names::TOTALS, 2 * SERVICES);
         loader.map_max_entries(names::HEALTH, 4);
-        let mut ebpf = loader.load(OBJECT).expect("the kernel takes the object's tables; are you root?");
+        let object = if config.xdp_frags == 0 { without_frags() } else { OBJECT.to_vec() };
+        let mut ebpf = loader.load(&object).expect("the kernel takes the object's tables; are you root?");
         let mut maps = BTreeMap::new();
         let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK, names::HOPS];
         for name in FLOWS.iter().chain([&SCORES, &CLOSED]).flatten().chain(&plain) {

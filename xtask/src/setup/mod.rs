@@ -29,6 +29,8 @@ pub enum Scope {
     Package,
     /// Build it and its packages, check it and test it.
     Test,
+    /// All of that, and test it on other kernels than this host's.
+    Kernels,
 }
 
 /// Installs what is missing, or says that nothing is.

@@ -46,6 +46,9 @@ const TOOLS: &[Tool] = &[
         &["prometheus-alertmanager"],
         "takes the alerts of the tests",
     ),
+    tool(Scope::Kernels, "qemu-system-x86_64", &["qemu-system-x86"], "virtual machines with other kernels"),
+    tool(Scope::Kernels, "busybox", &["busybox-static"], "starts what runs in them"),
+    tool(Scope::Kernels, "xz", &["xz-utils"], "unpacks kernel modules"),
 ];
 
 /// Packages that start a server of the same name.
