@@ -10,7 +10,8 @@ use crate::cases::bank_g::{SERVICES, StageTruth};
 pub(super) struct Said {
     /// Connections that were opened.
     pub payments: f64,
-    /// Resets by the proxies, by the counter that the kernel keeps.
+    /// Connections that an RST cut off, by the counter that the kernel keeps: on a busy machine a proxy resets one twice, when
+    /// something of its client was still on its way.
     pub resets: f64,
     /// Connections that were reset with the cause `time_wait`, which was `leg2`'s.
     pub time_wait: f64,
@@ -52,7 +53,7 @@ pub(super) fn so_far(agent: &Agent<'_>) -> Said {
     });
     Said {
         payments: metrics.sum("fivetuple_tcp_connections_opened_total", &leg1),
-        resets: sum("fivetuple_tcp_resets_total", ("from", "server")),
+        resets: sum("fivetuple_tcp_connection_results_total", ("result", "reset")),
         time_wait: time_wait.count() as f64,
         proved: sum("fivetuple_leg_resets_total", ("leg", "time_wait")),
     }
