@@ -54,7 +54,7 @@ fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {
     if watch.interfaces.is_empty() || kernel.findings().iter().any(|f| f.state == State::Fail) {
         return None;
     }
-    Some(match Probe::load(watch, monitor::room(watch.services.len()), kernel.version(), true) {
+    Some(match Probe::load(watch, monitor::room(watch.services.len()), kernel.version(), true, None) {
         Ok((probe, _, _)) => match probe.no_xdp() {
             None => finding(
                 State::Ok,

@@ -77,10 +77,13 @@ impl Monitor {
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, forget)?;
         let records = &mut *self.records();
-        for (to, from) in records.own.iter_mut().zip(&own) {
+        for (to, from) in records.own.totals.iter_mut().zip(&own) {
             add(&mut to.0, &from.0);
         }
-        add(&mut records.closed_full, &swept.closed_full);
+        records.own.add_closed_full(&swept.closed_full);
+        if let Some(pins) = &self.pins {
+            pins.save(&records.own)?;
+        }
         if !forget {
             for place in [2, 6] {
                 swept.entries[place] = records.swept.entries[place];
