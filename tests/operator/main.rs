@@ -10,6 +10,7 @@ mod hand;
 mod life;
 mod mixin;
 mod older;
+mod pins;
 mod prometheus;
 mod refused;
 mod resets;

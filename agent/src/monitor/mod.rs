@@ -19,7 +19,7 @@ use crate::{
     connection::{Clock, Connection},
     connection_log::{Log, Opened},
     link::{self, Link},
-    pins::{Pins, Plan, own::Own},
+    pins::{Pins, Plan, directory::pass_over_our_xdp, own::Own},
     preflight::{self, Hook, Kernel, State, plan},
     probe::{self, Probe},
     source::{
@@ -106,7 +106,10 @@ impl Monitor {
     /// Load the programs and set their tables; nothing is attached yet. With `pin` they outlive this agent, and those
     /// that did so before are taken over. Takes seconds.
     pub fn load(watch: Watch, source: Source, pin: bool) -> Result<Self> {
-        let links = link::links()?;
+        let mut links = link::links()?;
+        if pin {
+            pass_over_our_xdp(&mut links);
+        }
         let kernel = Kernel::read(&links);
         refuse_failures(&preflight::findings(&kernel, &watch.interfaces, &links))?;
         if watch.interfaces.len() >= usize::from(MAX_POINTS) {

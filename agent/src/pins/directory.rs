@@ -1,12 +1,14 @@
 //! Where pins are: one directory for each network namespace, and one agent at a time in it.
 
 use crate::{
+    link::Link,
     sys::{
         self,
         pin::{self, Facts},
     },
     why,
 };
+use agent_ebpf::layout::XDP_INGRESS;
 use anyhow::{Context as _, Result, anyhow, bail};
 use nix::{
     fcntl::{Flock, FlockArg},
@@ -152,6 +154,20 @@ fn holder(device: u64, inode: u64) -> Option<u32> {
     // 1: FLOCK  ADVISORY  WRITE 4711 00:2f:12345 0 EOF
     let mut lines = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines.find_map(|words| (words.get(5) == Some(&place.as_str())).then(|| words.get(4)?.parse().ok())?)
+}
+
+/// Leaves out of what is known of interfaces the XDP programs that an earlier agent pinned in this namespace: the next
+/// one replaces them.
+pub fn pass_over_our_xdp(interfaces: &mut [Link]) {
+    let Ok(directory) = path() else { return };
+    for interface in interfaces {
+        let pin = directory.join(LINKS).join(format!("{}-{XDP_INGRESS}", interface.index));
+        let facts = pin::get(&pin).ok().flatten().and_then(|fd| Facts::of(fd.as_fd()).ok());
+        let program = facts.and_then(|facts| facts.number("prog_id"));
+        if program.is_some() && program == interface.xdp_program {
+            interface.xdp_program = None;
+        }
+    }
 }
 
 /// Whether there are links, and none of them hangs on an interface.

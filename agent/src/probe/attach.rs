@@ -61,7 +61,9 @@ impl Probe {
         };
         self.mounts.push(Mount { point, direction: Direction::Ingress, mode: in_mode, hold });
         let (out_mode, hold) =
-            self.tc(TC_EGRESS, link, TcAttachType::Egress).inspect_err(|_| self.detach(point))?;
+            // What is pinned stays: it counted before this start, and goes on.
+            self.tc(TC_EGRESS, link, TcAttachType::Egress)
+                .inspect_err(|_| self.mounts.retain(|mount| mount.point != point))?;
         self.mounts.push(Mount { point, direction: Direction::Egress, mode: out_mode, hold });
         info!(
             point = entry.point,
