@@ -17,7 +17,7 @@ pub fn main() -> Result<()> {
         for entry in std::fs::read_dir(pins.links())? {
             let entry = entry?;
             said.push(describe(&entry.file_name().to_string_lossy(), &links));
-            std::fs::remove_file(entry.path())?;
+            probe::remove_pin(&entry.path())?;
         }
         let path = pins.path().display().to_string();
         pins.remove()?;

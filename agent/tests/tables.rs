@@ -58,7 +58,7 @@ fn put<K: bytemuck::Pod, V: bytemuck::Pod>(map: &aya::maps::MapData, key: K, val
 }
 
 fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
-    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now, true).unwrap()
+    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now, true, None).unwrap()
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::{Monitor, keep};
 use crate::{
     aggregate::{events, rows::nanos, snapshot::Totals},
+    pins::Pins,
     source::{maps::add, sweep},
     sys, why,
 };
@@ -75,14 +76,15 @@ impl Monitor {
         };
         let mut own = vec![Totals::default(); self.interfaces.len() * room];
         let (now, clock) = (SystemTime::now(), sys::monotonic());
-        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, forget)?;
+        let journal = self.pins.as_ref().map(Pins::journal);
+        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, forget, journal)?;
         let records = &mut *self.records();
         for (to, from) in records.own.totals.iter_mut().zip(&own) {
             add(&mut to.0, &from.0);
         }
         records.own.add_closed_full(&swept.closed_full);
         if let Some(pins) = &self.pins {
-            pins.save(&records.own)?;
+            pins.save_sweep(&mut records.own)?;
         }
         if !forget {
             for place in [2, 6] {

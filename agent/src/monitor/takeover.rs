@@ -63,7 +63,7 @@ impl Monitor {
         loop {
             let before = self.submitted()?;
             let (received, _) = self.drain(u64::MAX);
-            thread::sleep(PAUSE);
+            thread::park_timeout(PAUSE);
             let (again, _) = self.drain(u64::MAX);
             let after = self.submitted()?;
             if (before == after && received == again) || Instant::now() > patience {

@@ -42,10 +42,7 @@ pub struct Directory {
 impl Directory {
     /// Make it where it is not there; an error where pins cannot be made at all.
     pub fn make() -> Result<PathBuf> {
-        let kind = statfs::statfs(BPFFS).with_context(|| format!("there is no {BPFFS}"))?.filesystem_type();
-        if i64::from(kind.0) != BPF_FS_MAGIC {
-            bail!("no bpf file system is mounted at {BPFFS}");
-        }
+        mounted()?;
         let path = path()?;
         DirBuilder::new()
             .recursive(true)
@@ -110,6 +107,15 @@ impl Directory {
         }
         Ok(())
     }
+}
+
+/// Whether the kernel's file system for pins is where it belongs.
+pub fn mounted() -> Result<()> {
+    let kind = statfs::statfs(BPFFS).with_context(|| format!("there is no {BPFFS}"))?.filesystem_type();
+    if kind.0 != BPF_FS_MAGIC {
+        bail!("no bpf file system is mounted at {BPFFS}");
+    }
+    Ok(())
 }
 
 /// Removes a directory of pins. Not `remove_dir_all`: that one opens what it removes.

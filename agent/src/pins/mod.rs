@@ -9,6 +9,7 @@
 pub mod description;
 pub mod directory;
 mod foreign;
+pub mod journal;
 mod migrate;
 pub mod own;
 
@@ -24,6 +25,7 @@ use description::{Description, Point};
 use directory::{Directory, remove_tree};
 use foreign::Shapes;
 pub use foreign::check_link;
+use journal::Journal;
 use own::Own;
 use std::{
     fs,
@@ -85,6 +87,7 @@ pub struct Pins {
     /// Interfaces that were points and are none now.
     dropped: Vec<String>,
     description: Mutex<Description>,
+    journal: Journal,
     cell: Cell,
     /// What the cell holds.
     saved: Mutex<Vec<u8>>,
@@ -118,13 +121,17 @@ impl Pins {
         for name in KEPT {
             shapes.check(&last.path.join(name), name, last.description.tables.get(name).copied())?;
         }
-        let (cell, old) = read_own(last)?;
+        let (cell, mut old) = read_own(last)?;
+        let journal = Journal::pinned(&last.path)?;
+        journal.recover(&last.path, &last.description, &mut old)?;
         let same = last.description.room == description.room
             && last.description.tables == description.tables
             && last.description.points.iter().map(|p| &p.name).eq(description.points.iter().map(|p| &p.name));
         let dropped = dropped(&sources, &description);
         let (pins, own) = if same {
             let (tables, saved) = (last.path.clone(), old.bytes());
+            cell.set(&saved).context("cannot keep the agent's own counts")?;
+            journal.begin(old.swept)?;
             sources.pop();
             let pins = Self {
                 directory,
@@ -133,6 +140,7 @@ impl Pins {
                 sources: Mutex::new(Vec::new()),
                 dropped: Vec::new(),
                 description: Mutex::new(description),
+                journal,
                 cell,
                 saved: Mutex::new(saved),
             };
@@ -141,7 +149,7 @@ impl Pins {
             let mut own = Own::new(description.points.len(), description.room as usize);
             let from = &last.description;
             own.add_by_name(&description, from, &old.totals, from.room as usize, &old.health);
-            own.folded = old.folded;
+            (own.folded, own.swept) = (old.folded, old.swept);
             let shared = sources.last().map(|s| share(s, &description)).unwrap_or_default();
             (Self::make(directory, last.number + 1, shared, description, &own)?, own)
         };
@@ -169,6 +177,8 @@ impl Pins {
         let saved = own.bytes();
         let cell = Cell::holding(&saved).context("the kernel has no room for the agent's own counts")?;
         cell.pin(&tables.join(OWN)).context("cannot pin the agent's own counts")?;
+        let journal = Journal::make(&tables)?;
+        journal.begin(own.swept)?;
         Ok(Self {
             directory,
             tables,
@@ -176,6 +186,7 @@ impl Pins {
             sources: Mutex::new(Vec::new()),
             dropped: Vec::new(),
             description: Mutex::new(description),
+            journal,
             cell,
             saved: Mutex::new(saved),
         })
@@ -218,6 +229,21 @@ impl Pins {
             *saved = bytes;
         }
         Ok(())
+    }
+
+    /// What a sweep notes ends in.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Keep the agent's own counts after a sweep: the ends that it noted are among them.
+    pub fn save_sweep(&self, own: &mut Own) -> Result<()> {
+        if self.journal.is_empty() {
+            return self.save(own);
+        }
+        own.swept += 1;
+        self.save(own)?;
+        self.journal.begin(own.swept)
     }
 
     /// Let go of it all, where a first start failed.
@@ -267,7 +293,7 @@ fn generations(directory: &Directory, shapes: &Shapes) -> Result<Vec<Source>> {
     let other = |s: &Source| s.description.namespace != 0 && here != 0 && s.description.namespace != here;
     if found.iter().any(other) {
         for entry in fs::read_dir(directory.links())? {
-            fs::remove_file(entry?.path())?;
+            probe::remove_pin(&entry?.path())?;
         }
         for source in found.extract_if(.., |s| other(s)) {
             remove_tree(&source.path)?;

@@ -11,6 +11,8 @@ const HEALTH_WORDS: usize = 2 * Health::COUNT;
 pub struct Own {
     /// Generation of tables up to which the programs' counts are among these.
     pub folded: u64,
+    /// The last sweep whose ends are among these: see [`super::journal`].
+    pub swept: u64,
     /// For each point, and for each service there is room for.
     pub totals: Vec<Totals>,
     /// For each point and both directions, and for the place behind the points.
@@ -21,7 +23,7 @@ impl Own {
     /// None counted yet.
     pub fn new(points: usize, room: usize) -> Self {
         let health = vec![[[0; Health::COUNT]; 2]; points + 1];
-        Self { folded: 0, totals: vec![Totals::default(); points * room], health }
+        Self { folded: 0, swept: 0, totals: vec![Totals::default(); points * room], health }
     }
 
     /// Add closed connections of each point that found no room.
@@ -60,7 +62,7 @@ impl Own {
     pub fn bytes(&self) -> Vec<u8> {
         let totals = self.totals.iter().flat_map(|totals| totals.0.iter());
         let health = self.health.iter().flatten().flatten();
-        let words = std::iter::once(&self.folded).chain(totals).chain(health);
+        let words = [&self.folded, &self.swept].into_iter().chain(totals).chain(health);
         words.flat_map(|word| word.to_ne_bytes()).collect()
     }
 
@@ -69,12 +71,12 @@ impl Own {
         let words: Vec<u64> =
             bytes.chunks_exact(8).filter_map(|b| Some(u64::from_ne_bytes(b.try_into().ok()?))).collect();
         let (totals, health) = (points * room * COUNTERS, (points + 1) * HEALTH_WORDS);
-        if words.len() != 1 + totals + health {
+        if words.len() != 2 + totals + health {
             return None;
         }
-        let (counts, rest) = words[1..].split_at(totals);
+        let (counts, rest) = words[2..].split_at(totals);
         let mut own = Self::new(points, room);
-        own.folded = words[0];
+        (own.folded, own.swept) = (words[0], words[1]);
         for (to, from) in own.totals.iter_mut().zip(counts.chunks_exact(COUNTERS)) {
             to.0.copy_from_slice(from);
         }

@@ -1,9 +1,11 @@
 //! What keeps a program on its interface, and whether it stays there when the agent ends.
 
+use crate::sys::pin::{self, Facts};
 use anyhow::{Context as _, Result};
 use aya::programs::{links::FdLink, tc::SchedClassifierLink, xdp::XdpLink};
 use std::{
     io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -46,8 +48,14 @@ impl Hold {
     }
 }
 
-/// Remove a pin, if it is there: what nothing else holds comes off.
+/// Remove the pin of a link, if it is there, and take its program off.
 pub fn remove_pin(path: &Path) -> Result<()> {
+    if let Ok(Some(link)) = pin::get(path)
+        && Facts::of(link.as_fd()).is_ok_and(|facts| facts.text("link_type").is_some())
+    {
+        // Its interface may be gone; and what cannot be taken off at once comes off a moment later.
+        let _ = pin::detach(link.as_fd());
+    }
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(e).with_context(|| format!("cannot remove {}", path.display()))

@@ -26,6 +26,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use hold::Hold;
+pub use hold::remove_pin;
 use std::{
     borrow::Cow,
     io,

@@ -34,6 +34,18 @@ pub trait Key: Pod + Eq + std::hash::Hash {
     /// The same connection, seen at another point.
     #[must_use]
     fn at_point(self, point: u8) -> Self;
+    /// Of all keys: which family, and the key's bytes.
+    fn bytes(&self) -> [u8; 48] {
+        let mut out = [0; 48];
+        out[0] = size_of::<Self>() as u8;
+        out[8..8 + size_of::<Self>()].copy_from_slice(bytemuck::bytes_of(self));
+        out
+    }
+    /// The key of these bytes, if they are of this family.
+    fn of_bytes(bytes: &[u8; 48]) -> Option<Self> {
+        (usize::from(bytes[0]) == size_of::<Self>())
+            .then(|| bytemuck::pod_read_unaligned(&bytes[8..8 + size_of::<Self>()]))
+    }
 }
 
 impl Key for FlowKey4 {

@@ -10,6 +10,7 @@ use crate::{
         snapshot::{OpenFlows, Totals},
     },
     config::Limits,
+    pins::journal::Journal,
     sys::map::{self, BPF_F_LOCK, BPF_NOEXIST},
 };
 use agent_ebpf::{
@@ -84,7 +85,7 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -
 }
 
 /// Sweep all tables, those of closed connections only if `closed`. `own` are the agent's own counts, for each point and
-/// service (`services` of them to a point).
+/// service (`services` of them to a point); `journal` is told of the ends among them before their flows are taken.
 pub fn sweep(
     maps: &Maps,
     own: &mut [Totals],
@@ -92,13 +93,14 @@ pub fn sweep(
     limits: &Limits,
     now: Nanos,
     closed: bool,
+    journal: Option<&Journal>,
 ) -> io::Result<Sweep> {
     let out = Sweep {
         open: vec![OpenFlows::default(); own.len()],
         closed_full: vec![0; own.len() / services.max(1)],
         ..Sweep::default()
     };
-    let mut pass = Pass { own, services, limits, now, closed, out };
+    let mut pass = Pass { own, services, limits, now, closed, journal, out };
     pass.family::<FlowKey4>(&maps.v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, 4)?;
     Ok(pass.out)
@@ -110,6 +112,7 @@ struct Pass<'a> {
     limits: &'a Limits,
     now: Nanos,
     closed: bool,
+    journal: Option<&'a Journal>,
     out: Sweep,
 }
 
@@ -123,12 +126,16 @@ impl Pass<'_> {
                 entries += 1;
                 match fate(flow, self.now, self.limits, LINGER) {
                     Fate::Keep => self.open(*key, flow),
-                    Fate::Drop | Fate::End(_) => over.push((*key, flow.has(Flow::MOVED))),
+                    Fate::Drop | Fate::End(_) => over.push((*key, *flow)),
                 }
             })?;
             self.out.entries[first + i] = entries;
             // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
-            for (key, moved) in over {
+            for (key, flow) in over {
+                let moved = flow.has(Flow::MOVED);
+                if let Some(journal) = self.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
+                    journal.note(&key, &flow, half_open)?;
+                }
                 if self.let_go(family, key, half_open)? {
                     self.out.entries[first + i] -= 1;
                     // The scoreboard of one that moved on is in use.
@@ -221,7 +228,7 @@ impl Pass<'_> {
 }
 
 /// Count an end as `agent_ebpf::pipeline` counts one.
-pub(super) fn count_end(totals: &mut [u64], flow: &Flow, end: End) {
+pub(crate) fn count_end(totals: &mut [u64], flow: &Flow, end: End) {
     totals[Traffic::Closed.place(closer(end.close), end.close as usize)] += 1;
     totals[Traffic::Served.place(Side::Client, end.served as usize)] += 1;
     if end.unanswered > 0 {
@@ -293,6 +300,7 @@ mod tests {
             limits: &Limits::default(),
             now: Nanos(0),
             closed: true,
+            journal: None,
             out: Sweep::default(),
         };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };

@@ -15,6 +15,7 @@ use std::{
 
 const BPF_OBJ_PIN: i32 = 6;
 const BPF_OBJ_GET: i32 = 7;
+const BPF_LINK_DETACH: i32 = 34;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
@@ -39,6 +40,11 @@ pub fn get(path: &Path) -> io::Result<Option<OwnedFd>> {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(e) => Err(e),
     }
+}
+
+/// Take the program of a link off, at once: one that is let go of comes off only when the kernel finds the time.
+pub fn detach(link: BorrowedFd<'_>) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &mut (link.as_raw_fd() as u32)).map(drop)
 }
 
 /// What the kernel tells of a map, a program or a link, by name: `map_type`, `value_size`, `link_type`, `ifindex` ...

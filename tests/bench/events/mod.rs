@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<Found> {
         // As the daemon does: what has ended goes.
         let later = Nanos(clock.0 + 10_000_000_000);
         let began = Instant::now();
-        let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &Limits::default(), later, true)?;
+        let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &Limits::default(), later, true, None)?;
         let swept_for = began.elapsed().as_nanos() as f64;
         ensure!(swept.entries[1] == 0, "{} flows stay", swept.entries[1]);
         if round > 0 {

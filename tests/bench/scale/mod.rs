@@ -116,12 +116,12 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
             Ok(())
         };
         time(&mut measured.sweep, &mut || {
-            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, true)?.open[0].open)
+            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, true, None)?.open[0].open)
         })?;
         time(&mut measured.list, &mut || Ok(maps.flows()?.len() as u64))?;
         let later = Nanos(now.0 + 2 * limits.flow_idle_timeout.as_nanos() as u64);
         time(&mut measured.end, &mut || {
-            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, true)?.ended.len() as u64)
+            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, true, None)?.ended.len() as u64)
         })?;
     }
     // The agent has tables of its own.
