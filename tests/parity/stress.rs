@@ -174,7 +174,8 @@ impl Daemon {
     /// Lets go of what has ended, so much later than now.
     fn sweep(&mut self, later: u64) -> Sweep {
         let now = Nanos(sys::monotonic().0 + later);
-        let sweep = sweep::sweep(&self.maps, &mut self.own, ROOM as usize, &Limits::default(), now, true);
+        let sweep =
+            sweep::sweep(&self.maps, &mut self.own, ROOM as usize, &Limits::default(), now, true, None);
         let mut sweep = sweep.expect("the tables can be swept");
         self.ends.append(&mut sweep.ended);
         sweep
