@@ -49,6 +49,13 @@ impl Directory {
             .mode(0o700)
             .create(path.join(LINKS))
             .with_context(|| format!("{} cannot be made", path.display()))?;
+        // Everybody may write to a bpffs as mount(8) makes it.
+        for directory in [path.parent().unwrap_or(&path), &path] {
+            let owner = fs::metadata(directory)?.uid();
+            if owner != 0 && owner != nix::unistd::geteuid().as_raw() {
+                bail!("{} belongs to user {owner}", directory.display());
+            }
+        }
         Ok(path)
     }
 

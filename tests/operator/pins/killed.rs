@@ -22,7 +22,7 @@ use harness::{Bpffs, Gateway};
 use nix::sys::signal::Signal;
 
 use super::{detach, echoed, opened};
-use crate::watch::{configuration, eventually_exactly, exactly};
+use crate::watch::{configuration, eventually_exactly, exactly, services};
 
 /// Bytes of a piece of the bulk transfer, of which every one comes back.
 const PIECE: u32 = 16_000;
@@ -71,17 +71,17 @@ fn short_connections(world: &Gateway, port: u16, stop: &AtomicBool) -> u32 {
     count
 }
 
-#[test]
-fn again_and_again_under_traffic() {
-    let kills: u32 = std::env::var("FIVETUPLE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+/// Kills and starts under traffic; `configured` is what each start finds, by its number. Whether the same objects were
+/// pinned in the end as at the beginning.
+#[track_caller]
+fn kill(kills: u16, configured: impl Fn(u16) -> String) -> bool {
     let world = Gateway::plan().patient().build();
     let bpffs = Bpffs::new();
     let server = Server::start(&world.server, (SERVER.v4, 443), Serve::Echo);
-    let text = configuration("");
     let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    std::fs::write(file.path(), text).expect("it can be written");
     // Not as a configuration of the guard's: that would capture all of this.
-    let launch = || {
+    let launch = |number| {
+        std::fs::write(file.path(), configured(number)).expect("it can be written");
         let path = file.path().display();
         let script = format!(
             "mount --bind {} /sys/fs/bpf && exec \"$0\" run --pin --config.file={path} \"$@\"",
@@ -90,7 +90,7 @@ fn again_and_again_under_traffic() {
         Launch::default().program(binary()).under(&["unshare", "--mount", "sh", "-c", &script])
     };
     let before = [Counters::of(&world.client), Counters::of(&world.server)];
-    let agent = launch().start(&world.gateway);
+    let agent = launch(0).start(&world.gateway);
     let first = objects(&bpffs);
     let stop = AtomicBool::new(false);
     let (pieces, shorts) = (AtomicU32::new(0), AtomicU32::new(0));
@@ -115,12 +115,12 @@ fn again_and_again_under_traffic() {
                 shorts.fetch_add(short_connections(&world, port, &stop), Ordering::Relaxed);
             }
         });
-        for _ in 0..kills {
+        for number in 1..=kills {
             agent.signal(Signal::SIGKILL);
             agent.wait();
             assert_eq!(left_attached(&world.gateway).len(), 4, "both directions of both points");
             let began = Instant::now();
-            agent = launch().start(&world.gateway);
+            agent = launch(number).start(&world.gateway);
             slowest = slowest.max(began.elapsed());
         }
         stop.store(true, Ordering::Relaxed);
@@ -141,9 +141,28 @@ fn again_and_again_under_traffic() {
         let since = Counters::of(host).since(before);
         assert_eq!((since.get("TcpEstabResets"), since.get("TcpOutRsts")), (0, 0));
     }
-    assert_eq!(objects(&bpffs), first, "the same tables and links");
+    let last = objects(&bpffs);
+    assert_eq!(last.len(), first.len(), "{last:?}");
     super::end(agent);
     detach(&world, &bpffs);
+    last == first
+}
+
+#[test]
+fn again_and_again_under_traffic() {
+    let kills = std::env::var("FIVETUPLE_KILLS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
+    assert!(kill(kills, |_| configuration("")), "the same tables and links");
+}
+
+/// Each start finds more services than there is room for: new tables for totals, and the old ones' counts on top.
+#[test]
+fn again_and_again_with_other_tables() {
+    let configured = |number: u16| {
+        let names: Vec<_> = (0..number * 40).map(|i| (format!("more{i}"), 20_000 + i)).collect();
+        let more = services(names.iter().map(|(name, port)| (name.as_str(), *port)));
+        configuration(if names.is_empty() { "" } else { &more })
+    };
+    assert!(!kill(3, configured), "other tables");
 }
 
 /// Killed in the middle of a sweep: a flow is out of its table, and its end is not among the kept counts.
