@@ -28,11 +28,14 @@ pub struct Settings {
     pub idle: u64,
     /// How long a closed five-tuple counts as in TIME-WAIT.
     pub time_wait: u64,
+    /// 1: no connection is followed that is new, as there is no room left and trying costs time (not the operator's doing,
+    /// but the daemon's while it sees a flood).
+    pub full: u64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { idle: 30_000_000_000, time_wait: 60_000_000_000 }
+        Self { idle: 30_000_000_000, time_wait: 60_000_000_000, full: 0 }
     }
 }
 
@@ -62,7 +65,7 @@ impl Sighting {
     /// A sighting of which nothing but the hook is known yet.
     #[inline(always)]
     pub const fn blank(direction: Direction) -> Self {
-        let settings = Settings { idle: 0, time_wait: 0 };
+        let settings = Settings { idle: 0, time_wait: 0, full: 0 };
         Self {
             dir: 0,
             tag: 0,

@@ -1,6 +1,9 @@
 //! What the HTTP interface takes and gives, shared by the server and by `fivetuple flows`.
 
-use crate::connection::Connection;
+use crate::{
+    alert::{engine::Standing, message::Alert, state::State},
+    connection::Connection,
+};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeMap,
@@ -228,6 +231,46 @@ pub struct HalfRow {
     pub rtt_min_seconds: Option<f64>,
     /// Counts of its anomalies since the flow was met, by their names; only those above 0.
     pub anomalies: BTreeMap<String, u32>,
+}
+
+/// The alerts that are not inactive.
+#[derive(Debug, Default, Serialize)]
+pub struct AlertList {
+    /// The alerts, in the order of the rules.
+    pub alerts: Vec<AlertRow>,
+}
+
+/// One alert that is not inactive.
+#[derive(Debug, Serialize)]
+pub struct AlertRow {
+    /// The rule.
+    pub rule: String,
+    /// `page` or `watch`.
+    pub severity: &'static str,
+    /// `pending`, `firing`, or `clearing`: all is well again, and it is about to be over.
+    pub state: &'static str,
+    /// Labels of its group: `svc`, `point`, `to`.
+    pub labels: BTreeMap<&'static str, String>,
+    /// What is compared with the thresholds now; null where nothing can be said.
+    pub value: Option<f64>,
+    /// What was told when it fired; null while it is pending.
+    pub alert: Option<Alert>,
+}
+
+impl AlertList {
+    /// Of all alerts.
+    pub fn of(standings: Vec<Standing>) -> Self {
+        let row = |standing: Standing| AlertRow {
+            rule: standing.rule,
+            severity: standing.severity,
+            state: standing.state.name(),
+            labels: standing.place.into_iter().collect(),
+            value: standing.value,
+            alert: standing.alert,
+        };
+        let active = standings.into_iter().filter(|standing| standing.state != State::Inactive);
+        Self { alerts: active.map(row).collect() }
+    }
 }
 
 /// The event list.

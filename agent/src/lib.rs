@@ -6,6 +6,7 @@
 //! [`pins`] what outlives an agent.
 
 pub mod aggregate;
+pub mod alert;
 pub mod api;
 pub mod check;
 pub mod cli;

@@ -84,6 +84,10 @@ pub async fn run(
             monitor.keep(&stop, || watchdog.beat());
         })?
     };
+    let judge = {
+        let (monitor, stop) = (monitor.clone(), stop.clone());
+        std::thread::Builder::new().name("alerts".to_owned()).spawn(move || monitor.judge(&stop))?
+    };
     announce(&listeners, &settings.web, live.as_deref());
     let (end, ended) = watch::channel(false);
     let Web { telemetry_path, max_requests, .. } = settings.web;
@@ -105,7 +109,11 @@ pub async fn run(
     notify::stopping();
     stop.store(true, Ordering::Relaxed);
     keeper.thread().unpark();
+    judge.thread().unpark();
     let kept = keeper.join();
+    if judge.join().is_err() {
+        error!("the thread that judges the alerts failed; the lines above say why");
+    }
     let _ = end.send(true);
     server.await.context("the HTTP server failed")?;
     kept.map_err(|_| {

@@ -6,7 +6,7 @@ use agent::{
     probe,
     source::{
         maps::{Maps, fd},
-        sweep::{self, Sweep},
+        sweep::{self, How, Sweep},
     },
     sys::{self, map},
 };
@@ -58,7 +58,8 @@ fn put<K: bytemuck::Pod, V: bytemuck::Pod>(map: &aya::maps::MapData, key: K, val
 }
 
 fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
-    sweep::sweep(maps, own, ROOM as usize, &Limits::default(), now, true, None).unwrap()
+    let limits = Limits::default();
+    sweep::sweep(maps, own, ROOM as usize, &limits, now, How::usual(&limits), &mut |_, _| {}).unwrap()
 }
 
 #[test]
@@ -122,6 +123,7 @@ fn services_are_replaced_entry_by_entry() {
         name: "x".to_owned(),
         prefixes: vec![prefix.parse().unwrap()],
         ports,
+        allowed_clients: Vec::new(),
         http: false,
     };
     let wide = service("192.0.2.0/24", vec![8000..=8009]);

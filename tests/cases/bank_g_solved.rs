@@ -73,5 +73,22 @@ fn each_reset_has_its_cause_and_its_leg_and_the_later_stages_are_predicted() {
     for leg in others {
         assert_eq!(agent.metrics().sum("fivetuple_leg_resets_total", &[("leg", leg)]), 0.0, "{leg}");
     }
+    told_to_the_operator(&agent);
     agent.stop();
+}
+
+/// A built-in rule has it, with the leg that was in the way.
+fn told_to_the_operator(agent: &Agent<'_>) {
+    let alert = eventually(DEADLINE, "an alert", || {
+        let all = agent.get_json("/api/v1/alerts");
+        let rows = all["alerts"].as_array().expect("a list").clone();
+        rows.into_iter().find(|row| row["rule"] == "FivetupleLegTimeWait").ok_or_else(|| all.to_string())
+    });
+    let evidence = alert["alert"]["evidence"].as_array().expect("it fires");
+    assert!(!evidence.is_empty(), "{alert:#}");
+    for one in evidence {
+        assert_eq!(one["second_leg"]["state"], "time_wait", "{one:#}");
+        assert_eq!(one["connection"]["result"], "reset", "{one:#}");
+        assert!(one["text"].as_str().is_some_and(|text| text.contains("time_wait, closed ")), "{one:#}");
+    }
 }

@@ -99,6 +99,15 @@ fn assert_kept(agent: &Agent<'_>, payments: &[Payment]) {
         let taken = of("fivetuple_inside_seconds_count", point, to, &client);
         assert_eq!(taken, payments.len() as f64);
     }
+    // And a built-in rule tells of it.
+    let told = || {
+        let all = agent.get_json("/api/v1/alerts");
+        let rows = all["alerts"].as_array().expect("a list").clone();
+        rows.into_iter().find(|row| row["rule"] == "FivetupleReorderedInside").ok_or_else(|| all.to_string())
+    };
+    let row = eventually(DEADLINE, "an alert", told);
+    let evidence = &row["alert"]["evidence"][0];
+    assert!(evidence["connection"]["client_verdicts"]["out_of_order"].as_u64() > Some(0), "{row:#}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ pub mod cases;
 pub mod command;
 pub mod demo;
 pub mod eventually;
+pub mod hook;
 pub mod impair;
 pub mod netns;
 pub mod packet_socket;

@@ -57,6 +57,12 @@ fn an_unknown_interface_is_named_with_the_nearest_one() {
 #[test]
 fn a_broken_configuration_is_told_with_line_and_key() {
     let pair = Pair::new();
+    let alert = |keys: &str| {
+        let rule = format!("{{name: a, severity: page, kind: count, {keys}}}");
+        format!("interfaces: [{{name: eth0}}]\nalerts: {{rules: [{rule}]}}\n")
+    };
+    let twice = alert("metric: fivetuple_tcp_gaps_total, window: 1m, above: 0");
+    let twice = twice.replacen("[{name: a", "[{name: a, severity: watch, kind: count, metric: fivetuple_ring_lost_total, window: 1m, above: 0}, {name: a", 1);
     let cases: &[(&str, &[&str])] = &[
         ("interfaces:\n  - name: eth0\nlimts:\n  idle: 3s\n", &["line 3: ", "limts", "did you mean limits?"]),
         (
@@ -69,6 +75,19 @@ fn a_broken_configuration_is_told_with_line_and_key() {
         ),
         ("interfaces:\n  - name: eth0\nlimits:\n  time_wait: 60\n", &["line 4: ", "limits.time_wait"]),
         ("interfaces: [{name: eth0, ingress: dpdk}]\n", &["line 1: ", "dpdk", "auto, xdp, tc"]),
+        (
+            &alert("metric: fivetuple_tcp_gaps_totl, window: 1m, above: 0"),
+            &["line 2: ", "alerts.rules[0].metric", "did you mean fivetuple_tcp_gaps_total?"],
+        ),
+        (
+            &alert("metric: fivetuple_tcp_gaps_total, window: 0s, above: 0"),
+            &["line 2: ", "alerts.rules[0].window"],
+        ),
+        (
+            &alert("metric: fivetuple_tcp_gaps_total, window: 1m, above: 5, clear: 9"),
+            &["line 2: ", "alerts.rules[0].clear", "wrong side", "write at most 5"],
+        ),
+        (&twice, &["line 2: ", "alerts.rules[1].name", "two rules are called a"]),
     ];
     for (text, words) in cases {
         for verb in [&["run"][..], &["run", "--config.check"], &["check"]] {

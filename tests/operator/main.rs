@@ -2,8 +2,10 @@
 //! cannot start, and leaves nothing behind. What is true comes from the kernels at both ends, from the frames that a
 //! test played by hand, or from the box that injected them; never from the agent's own code.
 
+mod alerts;
 mod bad_input;
 mod connection_log;
+mod flood;
 mod foreign;
 mod full;
 mod hand;

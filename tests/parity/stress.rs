@@ -14,7 +14,7 @@ use agent::config::{Limits, Watch, file};
 use agent::probe;
 use agent::source::maps::{Maps, add};
 use agent::source::ring::Ring;
-use agent::source::sweep::{self, Sweep};
+use agent::source::sweep::{self, How, Sweep};
 use agent::sys;
 use agent_ebpf::flow::Flow;
 use agent_ebpf::health::Health;
@@ -174,8 +174,15 @@ impl Daemon {
     /// Lets go of what has ended, so much later than now.
     fn sweep(&mut self, later: u64) -> Sweep {
         let now = Nanos(sys::monotonic().0 + later);
-        let sweep =
-            sweep::sweep(&self.maps, &mut self.own, ROOM as usize, &Limits::default(), now, true, None);
+        let sweep = sweep::sweep(
+            &self.maps,
+            &mut self.own,
+            ROOM as usize,
+            &Limits::default(),
+            now,
+            How::usual(&Limits::default()),
+            &mut |_, _| {},
+        );
         let mut sweep = sweep.expect("the tables can be swept");
         self.ends.append(&mut sweep.ended);
         sweep
@@ -207,7 +214,7 @@ fn load() -> (Programs, Daemon) {
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
     let mut ebpf = probe::open(&watch, ROOM, (6, 0), true).expect("the kernel takes the object's tables");
     let (maps, ring) = Maps::take(&mut ebpf, ROOM).expect("the object has its maps");
-    maps.set_limits(&Limits::default()).expect("limits can be set");
+    maps.set_limits(&Limits::default(), false).expect("limits can be set");
     maps.set_point(0, None, Some(LOOPBACK)).expect("a point can be set");
     let own = vec![Totals::default(); ROOM as usize];
     (Programs::load(ebpf), Daemon { maps, ring: Ring::new(ring), own, ends: Vec::new() })

@@ -1,12 +1,15 @@
 //! TLS as curl and openssl see it, and each change of the file while the agent runs.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use harness::agent::Agent;
 use harness::{Pair, eventually};
 
 use crate::folder::{Curl, Folder, HASH, PASSWORD, authority};
 
+/// How long a line of the log may take to be here, on a busy machine.
+const TOLD: Duration = Duration::from_secs(20);
 const VERIFIED: &str = "client_auth_type: RequireAndVerifyClientCert\nclient_ca_file: ca.pem";
 
 /// What openssl's client tells of a handshake; with TLS 1.3 the server judges the client only after it, so that a page
@@ -65,7 +68,7 @@ fn only_who_has_certificate_name_and_password_is_let_in() {
     }
     let clear = curl().password(PASSWORD).ask_by("http", "/metrics");
     assert_eq!(clear.status, 0, "without TLS: {clear:?}");
-    eventually(std::time::Duration::from_secs(20), "the log to tell why", || {
+    eventually(TOLD, "the log to tell why", || {
         agent.log().iter().any(|line| line.contains("TLS handshake failed") && line.contains("127.0.0.1"))
     });
     agent.stop();
@@ -200,7 +203,10 @@ fn certificates_are_replaced_while_it_runs() {
     for _ in 0..3 {
         assert_eq!(curl().showing("new").ask("/-/healthy").status, 0);
     }
-    let told = |word: &str| agent.log().iter().filter(|line| line.contains(word)).count();
+    let told = |word: &str| {
+        eventually(TOLD, word, || agent.log().iter().any(|line| line.contains(word)));
+        agent.log().iter().filter(|line| line.contains(word)).count()
+    };
     assert_eq!(told("client_auth_type"), 1, "{:?}", agent.log());
     folder.configure(&VERIFIED.replace("ca.pem", "clients.pem"), "");
     assert_eq!(curl().showing("new").ask("/-/healthy").status, 200);

@@ -405,11 +405,16 @@ fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Ste
     }
 }
 
-/// The services of both ends.
+/// The services of both ends; of a SYN or a SYN-ACK only that of the server, which is known by it.
 #[inline(never)]
 fn services<W: World>(w: &W, x: &mut Scratch) {
     let [(low, lport), (high, hport)] = x.key.end_points();
-    x.sighting.services = [w.service(&low, lport), w.service(&high, hport)];
+    let server = if x.segment.flags.syn() { Some(1 - client_of(&x.segment, &x.sighting)) } else { None };
+    let asked = |dir: usize| server.is_none() || server == Some(dir);
+    x.sighting.services = [
+        if asked(0) { w.service(&low, lport) } else { 0 },
+        if asked(1) { w.service(&high, hport) } else { 0 },
+    ];
     x.asked = true;
 }
 
@@ -451,7 +456,9 @@ fn meet<W: World, const V6: bool>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow
         return None;
     }
     // What comes late of a connection that has ended and was let go opens nothing.
-    if !late || x.segment.flags.syn() {
+    if (!late || x.segment.flags.syn()) && x.sighting.settings.full != 0 {
+        note_of(w, x, Health::HalfOpenFull);
+    } else if !late || x.segment.flags.syn() {
         if let Some(entry) = w.create(x.key::<V6>()) {
             return NonNull::new(entry);
         }

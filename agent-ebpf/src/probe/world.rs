@@ -95,7 +95,7 @@ impl World for Kernel {
     fn settings(&self) -> Settings {
         match SETTINGS.get(0) {
             Some(s) => *s,
-            None => Settings { idle: u64::MAX, time_wait: 0 },
+            None => Settings { idle: u64::MAX, time_wait: 0, full: 0 },
         }
     }
 

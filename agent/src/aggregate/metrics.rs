@@ -8,7 +8,7 @@ use super::{
     series::{Labels, NoExemplar, counters, decode, gauges, gauges_f64, with_exemplar},
     snapshot::{Mode, OpenFlows, SeriesKey, Snapshot, Table, Totals},
 };
-use crate::{config::NO_POINT, connection::second_leg::LegState};
+use crate::{alert::figures, config::NO_POINT, connection::second_leg::LegState};
 use agent_ebpf::{
     anomaly::Anomaly,
     counter::{Series, place, width},
@@ -60,6 +60,7 @@ impl Collector for Exposition {
         inside::encode(&mut encoder, figures, *inside_left_out, points, services)?;
         self.packets(&mut encoder)?;
         self.own(&mut encoder)?;
+        figures::encode(&mut encoder, &self.0.alerts)?;
         self.process(&mut encoder)
     }
 }
@@ -88,6 +89,16 @@ impl Exposition {
             "fivetuple_tcp_stalled_requests",
             "Open connections whose request has been waiting longer than the stall limit for its answer.",
             open(|o| o.stalled),
+        )?;
+        let foreign = self.pairs().map(|(labels, point, svc)| {
+            let count = self.0.foreign.get(self.0.index(point, svc)).copied();
+            (labels, count.unwrap_or_default())
+        });
+        counters(
+            encoder,
+            "fivetuple_tcp_foreign_connections",
+            "Connections of clients outside of what their service allows (allowed_clients); 0 where it allows all.",
+            foreign,
         )
     }
 
@@ -105,13 +116,17 @@ impl Exposition {
             let name = format!("fivetuple_tcp_{}", row.series());
             let mut family = encoder.encode_descriptor(&name, row.help(), None, MetricType::Counter)?;
             let width = width(row.labels());
-            for (labels, point, svc) in self.pairs() {
+            // Thousands of series share these: made once, not for each.
+            let combinations: Vec<_> =
+                (0..width / Side::ALL.len()).map(|sub| decode(row.labels(), sub)).collect();
+            for (mut labels, point, svc) in self.pairs() {
                 let totals = self.totals(point, svc);
+                let shared = labels.len();
                 for side in Side::ALL {
-                    for sub in 0..width / Side::ALL.len() {
-                        let mut labels = labels.clone();
+                    for (sub, combination) in combinations.iter().enumerate() {
+                        labels.truncate(shared);
                         labels.push((Side::TABLE.key, side.name()));
-                        labels.extend(decode(row.labels(), sub));
+                        labels.extend(combination);
                         let counter = place(row.base(), width, *side, sub);
                         let value = totals.map_or(0, |t| t.0[counter]);
                         let exemplar = self.0.exemplars.get(&SeriesKey { point, svc, counter });
@@ -225,6 +240,12 @@ impl Exposition {
         let tables = |f: fn(&Table) -> u64| {
             snapshot.tables.iter().map(move |table| (vec![("table", table.name)], f(table)))
         };
+        gauges(
+            encoder,
+            "fivetuple_flood",
+            "Whether more connections are asked for than can be followed: of those beyond only the totals are counted.",
+            [(Vec::new(), u64::from(snapshot.flood))],
+        )?;
         gauges(encoder, "fivetuple_table_entries", "Entries of a kernel table.", tables(|t| t.entries))?;
         gauges(
             encoder,
@@ -301,4 +322,4 @@ fn unix_seconds(at: SystemTime) -> f64 {
 
 #[cfg(test)]
 #[path = "metrics_tests.rs"]
-mod tests;
+pub mod tests;

@@ -7,7 +7,8 @@ use crate::{
 };
 use std::time::Duration;
 
-fn snapshot() -> Snapshot {
+/// A snapshot of two points and two services in which nothing happened yet.
+pub fn snapshot() -> Snapshot {
     Snapshot {
         points: vec!["outside".into(), "dmz".into()],
         services: vec!["other".into(), "card".into()],
@@ -66,17 +67,22 @@ fn every_series_is_there_from_the_start() {
 }
 
 #[test]
-fn the_readme_names_every_family() {
-    let readme = include_str!("../../../README.md");
+fn the_pages_name_every_family() {
     let mut s = snapshot();
     s.programs.push(ProgramRun { program: "ft_xdp_in", runs: 1, nanos: 1 });
     let text = text(s);
     let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_whitespace().next());
-    for family in families.filter(|family| !family.starts_with("process_")) {
-        let short = family.trim_start_matches("fivetuple_").trim_start_matches("tcp_");
-        let short = short.trim_end_matches("_total");
-        let named = [format!("`{short}"), format!("`tcp_{short}")].iter().any(|name| readme.contains(name));
-        assert!(named, "README.md does not name {family}");
+    let families: Vec<&str> = families.filter(|family| !family.starts_with("process_")).collect();
+    for (page, text) in [
+        ("README.md", include_str!("../../../README.md")),
+        ("docs/metrics.md", include_str!("../../../docs/metrics.md")),
+    ] {
+        for family in &families {
+            let short = family.trim_start_matches("fivetuple_").trim_start_matches("tcp_");
+            let short = short.trim_end_matches("_total");
+            let named = [format!("`{short}"), format!("`tcp_{short}")].iter().any(|name| text.contains(name));
+            assert!(named, "{page} does not name {family}");
+        }
     }
 }
 

@@ -5,10 +5,11 @@
 
 pub mod events;
 pub mod filter;
+pub mod foreign;
 pub mod inside;
 pub mod metrics;
 pub mod rows;
-mod series;
+pub(crate) mod series;
 pub mod snapshot;
 
 use crate::config::{OTHER_SERVICE, Watch};

@@ -1,7 +1,10 @@
 //! All figures of one moment, as the metrics show them.
 
 use super::inside::{Figures, Pair};
-use crate::{connection::second_leg::LegState, connection_log::Lines, process::Process};
+use crate::{
+    alert::figures::Figures as AlertFigures, connection::second_leg::LegState, connection_log::Lines,
+    process::Process,
+};
 use agent_ebpf::{counter::COUNTERS, health::Health};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,10 +31,14 @@ pub struct Snapshot {
     pub ring: Ring,
     /// Open flows for each point and service, as totals are.
     pub open: Vec<OpenFlows>,
+    /// Connections of clients that their service does not allow, as totals are.
+    pub foreign: Vec<u64>,
     /// What the programs cost; empty unless the kernel keeps count (`kernel.bpf_stats_enabled`).
     pub programs: Vec<ProgramRun>,
     /// The newest event of a series.
     pub exemplars: HashMap<SeriesKey, Exemplar>,
+    /// More connections are asked for than can be followed.
+    pub flood: bool,
     /// Resets after a reuse, by point, service and how the second leg stood.
     pub legs: BTreeMap<LegKey, u64>,
     /// What happens between two points.
@@ -42,6 +49,8 @@ pub struct Snapshot {
     pub reload: Reload,
     /// Lines of the connection log.
     pub connection_log: Lines,
+    /// The alerts; none in the figures that they are judged by.
+    pub alerts: AlertFigures,
     /// The agent itself.
     pub process: Process,
 }

@@ -18,11 +18,11 @@ pub(super) struct Checker {
 }
 
 impl Checker {
-    fn refuse<T>(&mut self, key: impl Into<String>, at: &Spanned<T>, text: impl Into<String>) {
+    pub(super) fn refuse<T>(&mut self, key: impl Into<String>, at: &Spanned<T>, text: impl Into<String>) {
         self.problems.push(Problem { line: at.referenced.line(), key: key.into(), text: text.into() });
     }
 
-    fn read<T>(
+    pub(super) fn read<T>(
         &mut self,
         key: &str,
         at: &Spanned<String>,
@@ -108,10 +108,20 @@ impl Checker {
                 name: name.clone(),
                 prefixes: prefixes.into_iter().map(|(_, p)| p).collect(),
                 ports,
+                allowed_clients: self.clients(&key("allowed_clients"), entry.allowed_clients.as_ref()),
                 http: entry.http,
             });
         }
         out
+    }
+
+    /// Whose clients a service is for; empty for all.
+    fn clients(&mut self, key: &str, raw: Option<&Spanned<Vec<Spanned<String>>>>) -> Vec<IpNet> {
+        let Some(list) = raw else { return Vec::new() };
+        if list.value.is_empty() {
+            self.refuse(key, list, "no network is listed; leave the key out to allow all clients");
+        }
+        list.value.iter().filter_map(|network| self.read(key, network, value::prefix)).collect()
     }
 
     /// The ports of a service; empty for every port.

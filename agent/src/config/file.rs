@@ -1,7 +1,12 @@
 //! The configuration file as it is written: its keys, their lines, and what is wrong with them.
 
-use super::{Ingress, Limits, Service, Tables, checker::Checker, nearest::nearest};
-use crate::connection_log;
+use super::{
+    Ingress, Limits, Service, Tables,
+    alerts::{Known, RawAlerts},
+    checker::Checker,
+    nearest::nearest,
+};
+use crate::{alert, connection_log};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::{Error as YamlError, Spanned};
 use std::fmt;
@@ -30,7 +35,7 @@ impl fmt::Display for Problem {
 }
 
 /// What a valid file says; what it leaves out has its default already, except the interfaces.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct FileSettings {
     /// Interfaces in the file's order; empty where the file names none.
     pub interfaces: Vec<FileInterface>,
@@ -42,6 +47,8 @@ pub struct FileSettings {
     pub tables: Tables,
     /// The connection log; off where the file says nothing of it.
     pub connection_log: Option<connection_log::Settings>,
+    /// The alerts; the built-in rules, told to the log, where the file says nothing of them.
+    pub alerts: alert::Settings,
 }
 
 /// One entry of `interfaces`.
@@ -63,6 +70,7 @@ pub(super) struct RawFile {
     pub(super) limits: RawLimits,
     pub(super) tables: RawTables,
     pub(super) connection_log: Option<RawConnectionLog>,
+    pub(super) alerts: RawAlerts,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +88,7 @@ pub(super) struct RawService {
     pub(super) name: Spanned<String>,
     pub(super) prefixes: Spanned<Vec<Spanned<String>>>,
     pub(super) ports: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) allowed_clients: Option<Spanned<Vec<Spanned<String>>>>,
     #[serde(default)]
     pub(super) http: bool,
 }
@@ -119,8 +128,9 @@ pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
     let limits = checker.limits(&raw.limits);
     let tables = checker.tables(&raw.tables);
     let connection_log = raw.connection_log.as_ref().map(|log| checker.connection_log(log));
+    let alerts = checker.alerts(&raw.alerts, &Known::of(&interfaces, &services));
     if checker.problems.is_empty() {
-        Ok(FileSettings { interfaces, services, limits, tables, connection_log })
+        Ok(FileSettings { interfaces, services, limits, tables, connection_log, alerts })
     } else {
         checker.problems.sort_by_key(|p| p.line);
         Err(checker.problems)

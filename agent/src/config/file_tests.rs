@@ -31,6 +31,8 @@ fn the_example_loads() {
     assert_eq!(example.limits, Limits::default(), "the example shows the defaults");
     assert_eq!(example.tables, Tables::default(), "the example shows the defaults");
     assert_eq!(example.connection_log, None, "off by default");
+    assert_eq!(example.alerts, alert::Settings::default(), "the example shows the defaults");
+    assert_eq!(example.services[0].allowed_clients.len(), 2);
 }
 
 /// Those that packages bring, too.
@@ -57,6 +59,10 @@ fn the_example_mentions_every_key() {
         "limits: {zz: 1}",
         "tables: {zz: 1}",
         "connection_log: {zz: 1}",
+        "alerts: {zz: 1}",
+        "alerts: {rules: [{zz: 1}]}",
+        "alerts: {rules: [{name: a, of: {zz: 1}}]}",
+        "alerts: {webhooks: [{zz: 1}]}",
     ] {
         let text = problem(section);
         let keys = text.split("keys here: ").nth(1).unwrap().trim_end_matches(')');
@@ -105,6 +111,17 @@ fn values_are_read() {
     assert_eq!(file.limits.time_wait, Duration::from_millis(100));
     assert_eq!(file.tables.flows, 1_000_000);
     assert_eq!(file.tables.ring_bytes, 65_536);
+}
+
+/// What the example shows of alerts behind its comment signs is valid, too.
+#[test]
+fn the_example_of_alerts_loads() {
+    let from = EXAMPLE.find("#alerts:").unwrap();
+    let alerts: String =
+        EXAMPLE[from..].lines().map(|line| line.trim_start_matches('#').to_owned() + "\n").collect();
+    let settings = parse(&format!("{}{alerts}", &EXAMPLE[..from])).unwrap().alerts;
+    assert_eq!(settings.rules.len(), alert::Settings::default().rules.len() + 2 - 1);
+    assert_eq!(settings.sinks.len(), 3);
 }
 
 #[test]

@@ -1,15 +1,16 @@
 //! Validated settings, and the one place where flags become meaning. Flags beat the file.
 
+pub mod alerts;
 mod checker;
 pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{cli, connection_log, http::listen::ListenAddress, link, why};
+use crate::{alert, cli, connection_log, http::listen::ListenAddress, link, why};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
 use serde::Deserialize;
-use std::{fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{fmt, net::IpAddr, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 /// The service of every server that the operator gave no name.
 pub const OTHER_SERVICE: &str = "other";
@@ -18,7 +19,7 @@ pub const OTHER_SERVICE: &str = "other";
 pub const NO_POINT: &str = "none";
 
 /// All that decides how the daemon works.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
     /// What a reload may change, and what it may not: read from the file.
     pub watch: Watch,
@@ -44,7 +45,7 @@ pub struct Web {
 }
 
 /// What is watched, and how.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Watch {
     /// The points, in the order of their numbers.
     pub interfaces: Vec<Interface>,
@@ -56,6 +57,8 @@ pub struct Watch {
     pub tables: Tables,
     /// The connection log, where one is wanted.
     pub connection_log: Option<connection_log::Settings>,
+    /// The alerts.
+    pub alerts: alert::Settings,
 }
 
 /// One interface to watch.
@@ -83,8 +86,18 @@ pub struct Service {
     pub prefixes: Vec<IpNet>,
     /// The servers' ports, both ends included; empty for every port.
     pub ports: Vec<RangeInclusive<u16>>,
+    /// Networks whose clients it is for; empty for all.
+    pub allowed_clients: Vec<IpNet>,
     /// They speak HTTP in the clear, and it is to be looked at.
     pub http: bool,
+}
+
+impl Service {
+    /// Whether it is for clients of that address.
+    pub fn allows(&self, client: IpAddr) -> bool {
+        self.allowed_clients.is_empty()
+            || self.allowed_clients.iter().any(|network| network.contains(&client))
+    }
 }
 
 /// Limits in time.
@@ -216,7 +229,8 @@ impl Source {
 
     /// Read the file, if there is one, and put the flags over it.
     pub fn load(&self) -> Result<Watch, ConfigError> {
-        let FileSettings { interfaces, services, limits, tables, connection_log } = self.settings()?;
+        let FileSettings { interfaces, services, limits, tables, connection_log, alerts } =
+            self.settings()?;
         let interfaces = if !self.interfaces.is_empty() {
             chosen(&self.interfaces, &interfaces)?
         } else if !interfaces.is_empty() {
@@ -232,7 +246,7 @@ impl Source {
         if interfaces.is_empty() {
             return Err(ConfigError::NoInterface);
         }
-        Ok(Watch { interfaces, services, limits, tables, connection_log })
+        Ok(Watch { interfaces, services, limits, tables, connection_log, alerts })
     }
 
     /// What the file says alone; its defaults, if there is none.

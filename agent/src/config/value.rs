@@ -3,6 +3,7 @@
 
 use ipnet::IpNet;
 use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
+use ureq::http::Uri;
 
 /// `60s`, `1m 30s`, `500ms`.
 pub fn duration(text: &str) -> Result<Duration, String> {
@@ -65,6 +66,20 @@ pub fn prefix(text: &str) -> Result<IpNet, String> {
     Ok(net)
 }
 
+/// The address of an HTTP receiver, and the host and port in it as a name.
+pub fn url(text: &str) -> Result<(String, String), String> {
+    let refusal = |why: &str| format!("{text:?} {why}; write for example http://127.0.0.1:9093");
+    let uri: Uri = text.parse().map_err(|_| refusal("is not an address"))?;
+    match uri.scheme_str() {
+        Some("http") => {}
+        Some("https") => return Err(refusal("needs TLS, which this agent does not speak as a client")),
+        _ => return Err(refusal("does not begin with http://")),
+    }
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refusal("names no host"))?;
+    let port = uri.port_u16().unwrap_or(80);
+    Ok((text.to_owned(), format!("{}:{port}", host.trim_matches(['[', ']']))))
+}
+
 /// A name that is safe as a Prometheus label value and in a URL: 1 to 63 of `A-Z a-z 0-9 _ . : @ + -`.
 pub fn name(text: &str) -> Result<String, String> {
     let ok = |b: u8| b.is_ascii_alphanumeric() || b"_.:@+-".contains(&b);
@@ -114,6 +129,22 @@ mod tests {
         assert_eq!(prefix("2001:db8::1").unwrap().to_string(), "2001:db8::1/128");
         assert!(prefix("192.0.2.7/24").unwrap_err().contains("write 192.0.2.0/24"));
         assert!(prefix("192.0.2.0/33").is_err());
+    }
+
+    #[test]
+    fn receivers_are_named_by_their_place() {
+        let name = |text: &str| url(text).map(|(_, name)| name);
+        assert_eq!(name("http://am.example.net:9093/alerts").unwrap(), "am.example.net:9093");
+        assert_eq!(name("http://[::1]").unwrap(), "::1:80");
+        for (bad, part) in [
+            ("https://am:9093", "needs TLS"),
+            ("am:9093", "http://"),
+            ("ftp://am", "does not begin with http://"),
+            ("http://", "\"http://\""),
+            ("http://a b", "is not an address"),
+        ] {
+            assert!(name(bad).unwrap_err().contains(part), "{bad}: {:?}", name(bad));
+        }
     }
 
     #[test]

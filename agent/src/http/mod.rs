@@ -10,8 +10,8 @@ pub mod negotiate;
 
 use crate::{
     api::{
-        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, ExplainFilter, FlowFilter, FlowList,
-        Readiness, Refusal, ReuseFilter,
+        AlertList, Check, ConnectionFilter, ConnectionList, EventFilter, EventList, ExplainFilter,
+        FlowFilter, FlowList, Readiness, Refusal, ReuseFilter,
     },
     explain,
     reuse::Report,
@@ -61,6 +61,8 @@ pub trait Backend: Send + Sync + 'static {
     fn connections(&self, filter: &ConnectionFilter) -> Result<ConnectionList, Refusal>;
     /// What is to tell of five-tuples that come back.
     fn reuse(&self, filter: &ReuseFilter) -> Result<Report, Refusal>;
+    /// The alerts that are not inactive.
+    fn alerts(&self) -> AlertList;
     /// Read the configuration again; what was wrong with it otherwise.
     fn reload(&self) -> Result<(), String>;
 }
@@ -68,9 +70,9 @@ pub trait Backend: Send + Sync + 'static {
 struct Shared {
     backend: Arc<dyn Backend>,
     telemetry_path: String,
-    scrapes: Semaphore,
-    lists: Semaphore,
-    urgent: Semaphore,
+    scrapes: Arc<Semaphore>,
+    lists: Arc<Semaphore>,
+    urgent: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -79,7 +81,8 @@ impl Shared {
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        self.clone().within(&self.scrapes, answer).await
+        let permits = self.scrapes.clone();
+        self.within(permits, answer).await
     }
 
     /// The same for a list.
@@ -87,7 +90,8 @@ impl Shared {
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        self.clone().within(&self.lists, answer).await
+        let permits = self.lists.clone();
+        self.within(permits, answer).await
     }
 
     /// The same for an answer that does not wait behind the others.
@@ -95,19 +99,25 @@ impl Shared {
         self: Arc<Self>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        self.clone().within(&self.urgent, answer).await
+        let permits = self.urgent.clone();
+        self.within(permits, answer).await
     }
 
     async fn within<T: Send + 'static>(
         self: Arc<Self>,
-        permits: &Semaphore,
+        permits: Arc<Semaphore>,
         answer: impl FnOnce(&dyn Backend) -> T + Send + 'static,
     ) -> Result<T, Response> {
-        let Ok(_permit) = permits.try_acquire() else {
+        let Ok(permit) = permits.try_acquire_owned() else {
             let text = "too many requests are being answered already; ask again later\n";
             return Err((StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], text).into_response());
         };
-        spawn_blocking(move || answer(&*self.backend)).await.map_err(|_| {
+        let work = move || {
+            // Here, since a client that goes away ends its request, and not what is made for it.
+            let _permit = permit;
+            answer(&*self.backend)
+        };
+        spawn_blocking(work).await.map_err(|_| {
             (StatusCode::INTERNAL_SERVER_ERROR, "the answer failed; the agent's log says why\n")
                 .into_response()
         })
@@ -151,9 +161,9 @@ fn router(serving: Serving, backend: Arc<dyn Backend>) -> Router {
     let shared = Arc::new(Shared {
         backend,
         telemetry_path: telemetry_path.clone(),
-        scrapes: Semaphore::new(scrapes.min(Semaphore::MAX_PERMITS)),
-        lists: Semaphore::new(MAX_LISTS),
-        urgent: Semaphore::new(MAX_URGENT),
+        scrapes: Arc::new(Semaphore::new(scrapes.min(Semaphore::MAX_PERMITS))),
+        lists: Arc::new(Semaphore::new(MAX_LISTS)),
+        urgent: Arc::new(Semaphore::new(MAX_URGENT)),
     });
     let router = Router::new()
         .route("/", get(landing))
@@ -166,6 +176,7 @@ fn router(serving: Serving, backend: Arc<dyn Backend>) -> Router {
         .route("/api/v1/connections", get(connections))
         .route("/api/v1/explain", get(explanation))
         .route("/api/v1/reuse", get(reuse))
+        .route("/api/v1/alerts", get(alerts))
         .with_state(shared);
     match web {
         None => router,
@@ -269,6 +280,13 @@ async fn reuse(
     filter: Result<Query<ReuseFilter>, QueryRejection>,
 ) -> Response {
     listed(shared, filter, |backend, filter| backend.reuse(filter)).await
+}
+
+async fn alerts(State(shared): State<Arc<Shared>>) -> Response {
+    match shared.bounded(|backend| backend.alerts()).await {
+        Ok(list) => Json(list).into_response(),
+        Err(response) => response,
+    }
 }
 
 /// A list as JSON, or what was wrong with the filter.

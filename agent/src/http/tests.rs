@@ -48,6 +48,9 @@ impl Backend for Fake {
     fn reuse(&self, asked: &ReuseFilter) -> Result<Report, Refusal> {
         crate::reuse::report(&[], &["outside".to_owned()], asked, 0).map_err(Refusal::Filter)
     }
+    fn alerts(&self) -> AlertList {
+        AlertList::default()
+    }
     fn reload(&self) -> Result<(), String> {
         Err("line 3: limits: unknown key".to_owned())
     }
@@ -109,6 +112,7 @@ async fn every_page_answers() {
         ("GET /api/v1/explain", "200 OK", r#""verdict":"none_failed","answer":"At outside: none of 1 conn"#),
         ("GET /api/v1/explain?since=9", "400 Bad", "unknown field `since`"),
         ("GET /api/v1/reuse", "200 OK", r#"{"forgotten":0,"points":[{"point":"outside","connections":0,"#),
+        ("GET /api/v1/alerts", "200 OK", r#"{"alerts":[]}"#),
         ("GET /api/v1/reuse?clients=outsid&proxies=outside", "400 Bad", "did you mean outside?"),
         ("GET /", "200 OK", "default-src 'none'"),
         ("GET /nothing", "404 Not", ""),
@@ -278,6 +282,27 @@ async fn scrapes_are_bounded() {
     for answer in asks.join_all().await {
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
+}
+
+/// A scrape goes on when its client goes away, and counts for as long.
+#[tokio::test]
+async fn who_goes_away_makes_no_room() {
+    let fake = Fake::default();
+    let (scrapes, gate) = (fake.scrapes.clone(), fake.gate.clone());
+    let (address, _stop, _server) = start(fake).await;
+    let _shut = gate.lock().await;
+    for n in 1..=MAX_SCRAPES {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let begun = async {
+            while scrapes.load(Ordering::Relaxed) < n {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), begun).await.unwrap();
+    }
+    let one_more = ask(address, "GET /metrics", "").await;
+    assert!(one_more.starts_with("HTTP/1.1 503"), "{one_more}");
 }
 
 #[tokio::test]

@@ -8,9 +8,10 @@ use crate::{
         rows::Sight,
         snapshot::{Snapshot, Table},
     },
+    alert::figures::Figures,
     api::{
-        Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList, Refusal,
-        ReuseFilter,
+        AlertList, Check, ConnectionFilter, ConnectionList, EventFilter, EventList, FlowFilter, FlowList,
+        Refusal, ReuseFilter,
     },
     connection::{Clock, Connection, second_leg},
     http::Backend,
@@ -36,11 +37,11 @@ const EVENTS: usize = 100;
 
 impl Backend for Monitor {
     fn metrics(&self) -> Result<String> {
-        metrics::render(self.snapshot()?).context("cannot write the metrics")
+        metrics::render(self.with_alerts()?).context("cannot write the metrics")
     }
 
     fn metrics_protobuf(&self) -> Result<Vec<u8>> {
-        metrics::render_protobuf(self.snapshot()?).context("cannot write the metrics")
+        metrics::render_protobuf(self.with_alerts()?).context("cannot write the metrics")
     }
 
     fn readiness(&self) -> Vec<Check> {
@@ -147,6 +148,11 @@ impl Backend for Monitor {
         reuse::report(&list.connections, &points, asked, list.forgotten).map_err(Refusal::Filter)
     }
 
+    fn alerts(&self) -> AlertList {
+        let standings = Monitor::alerts(self).figures().standings;
+        AlertList::of(standings)
+    }
+
     fn reload(&self) -> Result<(), String> {
         Monitor::reload(self)
     }
@@ -154,7 +160,13 @@ impl Backend for Monitor {
 
 impl Monitor {
     /// All figures of this moment.
-    fn snapshot(&self) -> Result<Snapshot> {
+    fn with_alerts(&self) -> Result<Snapshot> {
+        let alerts = Monitor::alerts(self).figures();
+        Ok(Snapshot { alerts, ..self.figures()? })
+    }
+
+    /// The same, without the alerts that they are judged by.
+    pub(super) fn figures(&self) -> Result<Snapshot> {
         let (health, ring) = self.health()?;
         let (names, room, reload) = {
             let in_force = self.in_force();
@@ -175,7 +187,9 @@ impl Monitor {
         let open = (0..totals.len()).map(|i| records.swept.open.get(place(i)).copied().unwrap_or_default());
         let services_used = self.maps.service_entries()?;
         let tables = self.capacities.iter().zip(records.swept.entries.into_iter().chain([services_used]));
+        let foreign = (0..totals.len()).map(|i| records.foreign.counted(i / services, i % services));
         Ok(Snapshot {
+            foreign: foreign.collect(),
             totals,
             open: open.collect(),
             attached,
@@ -186,10 +200,12 @@ impl Monitor {
                 .collect(),
             ring,
             exemplars: records.events.exemplars().clone(),
+            flood: records.flood.on,
             legs: records.legs.counts().clone(),
             inside: records.inside.figures().clone(),
             inside_left_out: records.inside.left_out(),
             connection_log: records.log.lines(),
+            alerts: Figures::default(),
             process: Process::read(),
             points: names.points,
             services: names.services,

@@ -2,6 +2,7 @@
 //!
 //! One thread keeps it ([`Monitor::keep`]); any other may ask it ([`backend`]) or change it ([`reload`]).
 
+mod alerts;
 mod backend;
 mod legs;
 mod reload;
@@ -12,6 +13,7 @@ use crate::{
     aggregate::{
         Names,
         events::{self, Events},
+        foreign::{Allowed, Foreign},
         inside::Inside,
         snapshot::Ring as RingFigures,
     },
@@ -35,6 +37,7 @@ use agent_ebpf::{
     record::Record,
     time::Nanos,
 };
+use alerts::Alerts;
 use anyhow::{Result, bail};
 use legs::Legs;
 use reload::InForce;
@@ -48,6 +51,7 @@ use std::{
     thread,
     time::{Duration, Instant, SystemTime},
 };
+use sweeping::Flood;
 use tracing::{error, info, warn};
 
 /// How often the ring is drained. The programs wake nobody: that would cost a packet more than all the rest.
@@ -78,6 +82,7 @@ pub struct Monitor {
     hooks: Mutex<Hooks>,
     records: Mutex<Records>,
     in_force: RwLock<InForce>,
+    alerts: Mutex<Alerts>,
 }
 
 /// The programs, and on which interface each point is now.
@@ -95,10 +100,14 @@ struct Records {
     inside: Inside,
     /// Resets by the state of the second leg.
     legs: Legs,
+    /// Connections of clients that are not allowed.
+    foreign: Foreign,
     /// The agent's own counts.
     own: Own,
     /// The last sweep.
     swept: Sweep,
+    /// Whether more connections are asked for than can be followed.
+    flood: Flood,
     log: Log,
 }
 
@@ -135,6 +144,7 @@ impl Monitor {
         let points = interfaces.iter().map(|i| i.point.clone()).collect();
         let mut in_force = InForce::new(&watch, room, Names { points, services });
         in_force.apply(&watch, &maps, pins.as_ref())?;
+        let alerts = Mutex::new(Alerts::new(&watch));
         Ok(Self {
             maps,
             capacities,
@@ -146,11 +156,14 @@ impl Monitor {
                 events: Events::default(),
                 inside: Inside::default(),
                 legs: Legs::default(),
+                foreign: Foreign::default(),
                 own,
                 swept: Sweep::default(),
+                flood: Flood::default(),
                 log,
             }),
             in_force: RwLock::new(in_force),
+            alerts,
             interfaces,
         })
     }
@@ -201,8 +214,11 @@ impl Monitor {
     fn drain(&self, enough: u64) -> (u64, u64) {
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let in_force = self.in_force();
-        let Records { ring, events, log, .. } = &mut *self.records();
-        ring.drain(enough, |record| keep(record, (now, clock), &in_force.names, events, log));
+        let Records { ring, events, log, foreign, .. } = &mut *self.records();
+        ring.drain(enough, |record| {
+            keep(record, (now, clock), &in_force.names, events, log);
+            count_foreign(record, &in_force.allowed, foreign);
+        });
         log.flush();
         (ring.received, ring.malformed)
     }
@@ -320,6 +336,12 @@ fn keep(
         let mut connection = Connection::of(&sight, names, Clock::new(now, clock));
         connection.http = events.http(&sight).cloned();
         log.add(&connection);
+    }
+}
+
+fn count_foreign(record: &Record, allowed: &Allowed, foreign: &mut Foreign) {
+    if let Record::End(end) = record {
+        foreign.ended(allowed, &events::sight(end));
     }
 }
 

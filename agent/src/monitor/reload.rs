@@ -2,7 +2,7 @@
 
 use super::Monitor;
 use crate::{
-    aggregate::{Names, snapshot::Reload},
+    aggregate::{Names, foreign::Allowed, snapshot::Reload},
     config::{Service, Watch},
     connection_log::Opened,
     notify,
@@ -11,6 +11,7 @@ use crate::{
     why,
 };
 use anyhow::{Result, bail};
+use ipnet::IpNet;
 use std::time::SystemTime;
 use tracing::{error, info, warn};
 
@@ -29,6 +30,8 @@ pub struct InForce {
     pub watch: Watch,
     /// Names of points and services, by their numbers.
     pub names: Names,
+    /// Whose clients each service is for.
+    pub allowed: Allowed,
     /// Services that the totals have room for.
     pub room: u32,
     /// How the last reading of the configuration went.
@@ -43,6 +46,7 @@ impl InForce {
         Self {
             watch: Watch { interfaces, tables, ..Watch::default() },
             names,
+            allowed: Allowed::default(),
             room,
             reload: Reload::default(),
         }
@@ -56,12 +60,16 @@ impl InForce {
         }
         let number =
             |service: &Service| names.services.iter().position(|n| *n == service.name).unwrap_or(0) as u16;
-        maps.set_limits(&watch.limits)?;
+        // A flood that there is notices the sweep again.
+        maps.set_limits(&watch.limits, false)?;
         maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
+        let allowed = names.services.iter().map(|name| clients_of(name, &watch.services));
+        self.allowed = Allowed(allowed.collect());
         self.names = names;
         self.watch.services = watch.services.clone();
         self.watch.limits = watch.limits.clone();
         self.watch.connection_log = watch.connection_log.clone();
+        self.watch.alerts = watch.alerts.clone();
         self.reload = Reload { successful: true, success_at: SystemTime::now() };
         Ok(())
     }
@@ -96,11 +104,14 @@ impl Monitor {
             let mut in_force = self.in_force_mut();
             let fixed = fixed_parts(&in_force.watch, &watch);
             in_force.apply(&watch, &self.maps, self.pins.as_ref())?;
-            self.records().log.turn(log)?;
+            let records = &mut *self.records();
+            records.log.turn(log)?;
+            records.flood.full = false;
             Ok(fixed)
         });
         match done {
             Ok(fixed) => {
+                self.settle_alerts();
                 info!("the configuration is read again");
                 notify::ready(&self.status());
                 for part in fixed {
@@ -135,6 +146,11 @@ impl Monitor {
     }
 }
 
+fn clients_of(name: &str, services: &[Service]) -> Vec<IpNet> {
+    let service = services.iter().find(|service| service.name == *name);
+    service.map_or_else(Vec::new, |service| service.allowed_clients.clone())
+}
+
 /// What differs and cannot be changed while the programs run.
 fn fixed_parts(old: &Watch, new: &Watch) -> Vec<&'static str> {
     let parts = [("interfaces", old.interfaces != new.interfaces), ("tables", old.tables != new.tables)];
@@ -147,7 +163,13 @@ mod tests {
     use crate::config::Tables;
 
     fn service(name: &str) -> Service {
-        Service { name: name.to_owned(), prefixes: Vec::new(), ports: Vec::new(), http: false }
+        Service {
+            name: name.to_owned(),
+            prefixes: Vec::new(),
+            ports: Vec::new(),
+            allowed_clients: Vec::new(),
+            http: false,
+        }
     }
 
     #[test]

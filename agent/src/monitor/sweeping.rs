@@ -4,17 +4,20 @@ use super::{Monitor, keep};
 use crate::{
     aggregate::{events, rows::nanos, snapshot::Totals},
     pins::Pins,
-    source::{maps::add, sweep},
+    source::{
+        maps::add,
+        sweep::{self, How},
+    },
     sys, why,
 };
-use agent_ebpf::record::Record;
+use agent_ebpf::{flow::Flow, health::Health, record::Record};
 use anyhow::Result;
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
     time::{Duration, Instant, SystemTime},
 };
-use tracing::error;
+use tracing::{error, info, warn};
 
 /// How often the tables are swept, at most and at least. Flows that have ended stay until then: on a gateway with
 /// thousands of new connections a second they would fill the table.
@@ -26,8 +29,45 @@ const FORGET: Duration = Duration::from_secs(10);
 const SHARE: u32 = 20;
 /// The same while a table of flows is more than half full: room comes first.
 const SHARE_CROWDED: u32 = 2;
+/// Places of the tables of the half-open among the entries of a sweep.
+const HALF_OPEN: [usize; 2] = [1, 5];
 /// Places of the tables of flows among the entries of a sweep.
 const FLOWS: [usize; 4] = [0, 1, 4, 5];
+
+/// How long a connection that is being opened may be silent while there is a flood: longer than a client's first two
+/// pauses between SYNs (RFC 6298, 2: 1 s, and then 2 s).
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long it must be calm before a flood is over.
+const CALM: Duration = Duration::from_secs(5);
+
+/// Whether more connections are asked for than can be followed.
+///
+/// While it lasts the programs are told to try no more once a table of the half-open is nearly full, and to try again when a
+/// quarter of it is free: what is followed goes on, and all else is counted in the totals.
+#[derive(Debug, Default)]
+pub(super) struct Flood {
+    /// Segments that found no room, of all points, when they were last looked at.
+    refused: u64,
+    /// The last time that some did.
+    last: Option<Instant>,
+    /// There is one.
+    pub(super) on: bool,
+    /// Nothing new is followed now.
+    pub(super) full: bool,
+}
+
+impl Flood {
+    /// Takes the counts of a moment: refusals so far, and the fill of the fullest table of half-open, 0 to 1.
+    fn look(&mut self, refused: u64, fill: f64, now: Instant) {
+        if refused > self.refused {
+            self.last = Some(now);
+        }
+        self.refused = refused;
+        self.full = fill >= if self.full { 0.75 } else { 0.97 };
+        let calm = self.last.is_none_or(|last| now.duration_since(last) >= CALM);
+        self.on = !calm || self.full;
+    }
+}
 
 impl Monitor {
     /// Sweeps until `stop`.
@@ -53,12 +93,42 @@ impl Monitor {
                     "cannot look for the second legs of connections that were reset"
                 );
             }
+            if let Err(e) = self.watch_flood() {
+                error!(error = why::text(&e), "cannot tell the programs whether there is room");
+            }
             let share = if self.is_crowded() { SHARE_CROWDED } else { SHARE };
             let limits = self.in_force().watch.limits.clone();
             let shortest = limits.handshake_timeout.min(limits.flow_idle_timeout).min(limits.stall);
+            let shortest = if self.records().flood.on { OFTEN.0 } else { shortest };
             pause = (shortest / 4).clamp(OFTEN.0, OFTEN.1).max(began.elapsed() * share);
             sweep_at = Instant::now() + pause;
         }
+    }
+
+    /// Notices a flood, and its end.
+    fn watch_flood(&self) -> Result<()> {
+        let health = self.maps.health(self.interfaces.len())?;
+        let refused = super::sum(&health, Health::HalfOpenFull);
+        let records = &mut *self.records();
+        let fill =
+            |place: usize| records.swept.entries[place] as f64 / self.capacities[place].1.max(1) as f64;
+        let (fill, was) =
+            (HALF_OPEN.map(fill).into_iter().fold(0.0, f64::max), (records.flood.on, records.flood.full));
+        records.flood.look(refused, fill, Instant::now());
+        let Flood { on, full, .. } = records.flood;
+        if full != was.1 {
+            let limits = self.in_force().watch.limits.clone();
+            self.maps.set_limits(&limits, full)?;
+        }
+        match (was.0, on) {
+            (false, true) => warn!(
+                refused,
+                "more connections are asked for than tables.half_open has room for: those that are followed go on, of the others only the totals are counted"
+            ),
+            (true, false) => info!(refused, "the flood of new connections is over"),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// Whether a table of flows was more than half full after the last sweep.
@@ -70,14 +140,19 @@ impl Monitor {
     /// Sweeps the tables; `pause` is the time from sweep to sweep. What is kept is not held meanwhile: the ring is read and
     /// scrapes are answered.
     fn sweep(&self, pause: Duration, forget: bool) -> Result<()> {
-        let (limits, room, names) = {
+        let (limits, room, names, allowed) = {
             let in_force = self.in_force();
-            (in_force.watch.limits.clone(), in_force.room as usize, in_force.names.clone())
+            let room = in_force.room as usize;
+            (in_force.watch.limits.clone(), room, in_force.names.clone(), in_force.allowed.clone())
         };
+        let usual = limits.handshake_timeout;
+        let opening = if self.records().flood.on { usual.min(PATIENCE) } else { usual };
+        let how = How { forget, opening, journal: self.pins.as_ref().map(Pins::journal) };
         let mut own = vec![Totals::default(); self.interfaces.len() * room];
         let (now, clock) = (SystemTime::now(), sys::monotonic());
-        let journal = self.pins.as_ref().map(Pins::journal);
-        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, forget, journal)?;
+        let mut met = Vec::new();
+        let mut open = |key, flow: &Flow| met.extend(allowed.refuses_open(key, flow));
+        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how, &mut open)?;
         let records = &mut *self.records();
         for (to, from) in records.own.totals.iter_mut().zip(&own) {
             add(&mut to.0, &from.0);
@@ -91,12 +166,15 @@ impl Monitor {
                 swept.entries[place] = records.swept.entries[place];
             }
         }
+        records.foreign.open(met);
         for end in swept.ended.drain(..) {
             records.inside.take(&events::sight(&end), clock);
+            records.foreign.ended(&allowed, &events::sight(&end));
             keep(&Record::End(end), (now, clock), &names, &mut records.events, &mut records.log);
         }
         for last in swept.settled.drain(..) {
             records.inside.take(&last, clock);
+            records.foreign.forget(&last);
             records.events.settle(&last);
         }
         // The last point tells a sweep after the first at the latest, and one to spare.
@@ -104,5 +182,29 @@ impl Monitor {
         records.log.flush();
         records.swept = swept;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_begins_at_the_first_refusal_and_ends_when_it_has_been_calm() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut flood = Flood::default();
+        let mut look = |refused, fill, seconds| {
+            flood.look(refused, fill, at(seconds));
+            (flood.on, flood.full)
+        };
+        assert_eq!(look(0, 0.5, 0), (false, false));
+        assert_eq!(look(0, 0.98, 1), (true, true), "nearly full");
+        assert_eq!(look(900, 0.80, 2), (true, true), "until a quarter is free");
+        assert_eq!(look(1_800, 0.74, 3), (true, false));
+        assert_eq!(look(1_801, 0.90, 4), (true, false), "and then until it is nearly full again");
+        assert_eq!(look(1_801, 0.10, 8), (true, false));
+        assert_eq!(look(1_801, 0.10, 9), (false, false));
+        assert_eq!(look(1_802, 0.10, 10), (true, false), "one refusal is enough");
     }
 }

@@ -43,6 +43,7 @@ struct Note {
 }
 
 /// The ends that the sweep of this moment is about to count.
+#[derive(Debug)]
 pub struct Journal {
     map: OwnedFd,
     /// Number of the sweep.

@@ -149,8 +149,9 @@ impl Maps {
     }
 
     /// Tell the programs the limits.
-    pub fn set_limits(&self, limits: &Limits) -> Result<()> {
-        let settings = Settings { idle: nanos(limits.idle), time_wait: nanos(limits.time_wait) };
+    pub fn set_limits(&self, limits: &Limits, full: bool) -> Result<()> {
+        let (idle, time_wait) = (nanos(limits.idle), nanos(limits.time_wait));
+        let settings = Settings { idle, time_wait, full: full.into() };
         map::update(fd(&self.settings), &0u32, &settings, 0).context("cannot set the limits")
     }
 

@@ -69,7 +69,7 @@ mod tests {
 
     fn service(prefixes: &[&str], ports: Vec<std::ops::RangeInclusive<u16>>) -> Service {
         let prefixes = prefixes.iter().map(|p| p.parse().unwrap()).collect();
-        Service { name: "a".to_owned(), prefixes, ports, http: false }
+        Service { name: "a".to_owned(), prefixes, ports, allowed_clients: Vec::new(), http: false }
     }
 
     #[test]

@@ -69,8 +69,8 @@ pub(super) enum Fate {
     End(Close),
 }
 
-/// Decides it; `linger` is how long an ended flow stays.
-pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -> Fate {
+/// Decides it; `linger` is how long an ended flow stays, `opening` how long one that is being opened may be silent.
+pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration, opening: Duration) -> Fate {
     let silence = now.since(flow.last_seen());
     if !flow.has(Flow::USED) {
         return Fate::Keep;
@@ -80,27 +80,49 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration) -
         return if silence > nanos(linger) { Fate::Drop } else { Fate::Keep };
     }
     let lasting = flow.has(Flow::CONFIRMED) && flow.phase >= Phase::Established as u8 && flow.first_fin == 0;
-    let limit = if lasting { limits.flow_idle_timeout } else { limits.handshake_timeout };
+    let limit = match flow.phase < Phase::Established as u8 {
+        _ if lasting => limits.flow_idle_timeout,
+        true => opening,
+        false => limits.handshake_timeout,
+    };
     if silence > nanos(limit) { Fate::End(how_ended(flow)) } else { Fate::Keep }
 }
 
-/// Sweep all tables, those of closed connections only if `closed`. `own` are the agent's own counts, for each point and
-/// service (`services` of them to a point); `journal` is told of the ends among them before their flows are taken.
+/// What a sweep is told beside the limits.
+#[derive(Debug, Clone, Copy)]
+pub struct How<'a> {
+    /// Closed connections out of their TIME-WAIT window are forgotten.
+    pub forget: bool,
+    /// How long a connection that is being opened may be silent.
+    pub opening: Duration,
+    /// Is told of each flow that is about to be taken, and its end counted.
+    pub journal: Option<&'a Journal>,
+}
+
+impl How<'_> {
+    /// All there is to do, by the limits.
+    pub fn usual(limits: &Limits) -> Self {
+        Self { forget: true, opening: limits.handshake_timeout, journal: None }
+    }
+}
+
+/// Sweep all tables and show each open flow to `open`. `own` are the agent's own counts, for each point and
+/// service (`services` of them to a point).
 pub fn sweep(
     maps: &Maps,
     own: &mut [Totals],
     services: usize,
     limits: &Limits,
     now: Nanos,
-    closed: bool,
-    journal: Option<&Journal>,
+    how: How<'_>,
+    open: &mut dyn FnMut(FlowKey, &Flow),
 ) -> io::Result<Sweep> {
     let out = Sweep {
         open: vec![OpenFlows::default(); own.len()],
         closed_full: vec![0; own.len() / services.max(1)],
         ..Sweep::default()
     };
-    let mut pass = Pass { own, services, limits, now, closed, journal, out };
+    let mut pass = Pass { own, services, limits, now, how, open, out };
     pass.family::<FlowKey4>(&maps.v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, 4)?;
     Ok(pass.out)
@@ -111,8 +133,9 @@ struct Pass<'a> {
     services: usize,
     limits: &'a Limits,
     now: Nanos,
-    closed: bool,
-    journal: Option<&'a Journal>,
+    how: How<'a>,
+    /// Is shown each flow that is open.
+    open: &'a mut dyn FnMut(FlowKey, &Flow),
     out: Sweep,
 }
 
@@ -124,7 +147,7 @@ impl Pass<'_> {
             let (mut over, mut entries) = (Vec::new(), 0);
             map::for_each(table, BPF_F_LOCK, |key: &K, flow: &Flow| {
                 entries += 1;
-                match fate(flow, self.now, self.limits, LINGER) {
+                match fate(flow, self.now, self.limits, LINGER, self.how.opening) {
                     Fate::Keep => self.open(*key, flow),
                     Fate::Drop | Fate::End(_) => over.push((*key, *flow)),
                 }
@@ -133,7 +156,7 @@ impl Pass<'_> {
             // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
             for (key, flow) in over {
                 let moved = flow.has(Flow::MOVED);
-                if let Some(journal) = self.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
+                if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
                     journal.note(&key, &flow, half_open)?;
                 }
                 if self.let_go(family, key, half_open)? {
@@ -145,7 +168,7 @@ impl Pass<'_> {
         }
         map::delete_all(fd(&family.scores), &scores)?;
         map::for_each(fd(&family.scores), 0, |_: &K, _: &Scoreboard| self.out.entries[first + 3] += 1)?;
-        if self.closed {
+        if self.how.forget {
             self.closed::<K>(family, first + 2)?;
         }
         Ok(())
@@ -155,6 +178,7 @@ impl Pass<'_> {
         let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
         if let Some(count) = self.out.open.get_mut(at).filter(|_| is_open(flow) && !flow.has(Flow::MOVED)) {
             count.open += 1;
+            (self.open)(key.any(), flow);
             count.stalled += u64::from(flow.stalled(self.now, nanos(self.limits.stall)));
         }
     }
@@ -163,7 +187,7 @@ impl Pass<'_> {
     fn let_go<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
         let table = fd(if half_open { &family.half_open } else { &family.flows });
         let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
-        let close = match fate(&flow, self.now, self.limits, LINGER) {
+        let close = match fate(&flow, self.now, self.limits, LINGER, self.how.opening) {
             Fate::End(close) => close,
             Fate::Drop => {
                 if !flow.has(Flow::MOVED) {
@@ -274,7 +298,9 @@ mod tests {
     #[test]
     fn silence_ends_what_is_open_and_drops_what_has_ended() {
         let limits = Limits::default();
-        let at = |seconds: u64, f: &Flow| fate(f, Nanos((100 + seconds) * SECOND), &limits, LINGER);
+        let at = |seconds: u64, f: &Flow| {
+            fate(f, Nanos((100 + seconds) * SECOND), &limits, LINGER, limits.handshake_timeout)
+        };
         let syn = flow(Phase::SynSent, 0);
         assert_eq!((at(75, &syn), at(76, &syn)), (Fate::Keep, Fate::End(Close::HandshakeSilence)));
         let established = flow(Phase::Established, Flow::CONFIRMED);
@@ -299,8 +325,8 @@ mod tests {
             services: 2,
             limits: &Limits::default(),
             now: Nanos(0),
-            closed: true,
-            journal: None,
+            how: How::usual(&Limits::default()),
+            open: &mut |_, _| {},
             out: Sweep::default(),
         };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };

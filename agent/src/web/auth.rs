@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::digest::{Context, SHA256};
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 use tokio::task::spawn_blocking;
 
@@ -18,12 +18,13 @@ const WRONG: usize = 256;
 /// Users, and the bcrypt hash of each one's password.
 pub type Users = BTreeMap<String, String>;
 
-/// What was found out about users and passwords. Passwords are not kept: only digests of who, what and against which hash.
+/// What was found out about users and passwords. Passwords are not kept: only digests of who, what and against which
+/// hash.
 #[derive(Default)]
 pub struct Gate {
-    known: Mutex<Known>,
+    known: Arc<Mutex<Known>>,
     /// Held by the one comparison that goes on: each takes a processor for tens of milliseconds.
-    one: tokio::sync::Mutex<()>,
+    one: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
@@ -41,38 +42,43 @@ impl Gate {
         let known_user = hash.is_some();
         let hash = hash.unwrap_or(NOBODY).to_owned();
         let key = digest([user.as_bytes(), hash.as_bytes(), &password]);
-        if let Some(known) = self.known(&key) {
+        if let Some(known) = lock(&self.known).find(&key) {
             return known;
         }
-        let _one = self.one.lock().await;
+        let one = self.one.clone().lock_owned().await;
         // Another request with the same password was before this one.
-        if let Some(known) = self.known(&key) {
+        if let Some(known) = lock(&self.known).find(&key) {
             return known;
         }
-        let compared = spawn_blocking(move || bcrypt::verify(password, &hash).unwrap_or(false)).await;
-        let right = compared.unwrap_or(false) && known_user;
-        self.learn(key, right, users.len());
-        right
+        let (known, users) = (self.known.clone(), users.len());
+        let compare = move || {
+            // Here, since a client that goes away ends its request, and not what goes on here.
+            let _one = one;
+            let right = bcrypt::verify(password, &hash).unwrap_or(false) && known_user;
+            lock(&known).learn(key, right, users);
+            right
+        };
+        spawn_blocking(compare).await.unwrap_or(false)
+    }
+}
+
+impl Known {
+    fn find(&self, key: &[u8; 32]) -> Option<bool> {
+        if self.right.contains(key) { Some(true) } else { self.wrong.contains(key).then_some(false) }
     }
 
-    fn known(&self, key: &[u8; 32]) -> Option<bool> {
-        let known = self.lock();
-        if known.right.contains(key) { Some(true) } else { known.wrong.contains(key).then_some(false) }
-    }
-
-    fn learn(&self, key: [u8; 32], right: bool, users: usize) {
-        let mut known = self.lock();
-        let (set, most) = if right { (&mut known.right, users.max(1)) } else { (&mut known.wrong, WRONG) };
+    fn learn(&mut self, key: [u8; 32], right: bool, users: usize) {
+        let (set, most) = if right { (&mut self.right, users.max(1)) } else { (&mut self.wrong, WRONG) };
         // Right ones are more than there are users only after hashes were changed.
         if set.len() >= most {
             set.clear();
         }
         set.insert(key);
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock(known: &Mutex<Known>) -> MutexGuard<'_, Known> {
+    known.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// User and password of a header's value (RFC 7617).
@@ -152,15 +158,35 @@ mod tests {
         assert!(!gate.lets_in(Some(&good), &users).await);
     }
 
+    /// Who asks and goes away does not get a second processor for it.
+    #[tokio::test]
+    async fn one_comparison_goes_on_whoever_goes_away() {
+        let gate = Arc::new(Gate::default());
+        let users: Users = [("scraper".to_owned(), bcrypt::hash("x", 10).unwrap())].into();
+        for n in 0..3 {
+            let (gate, users) = (gate.clone(), users.clone());
+            let asked =
+                tokio::spawn(
+                    async move { gate.lets_in(Some(&header("scraper", &n.to_string())), &users).await },
+                );
+            tokio::task::yield_now().await;
+            asked.abort();
+            let _ = asked.await;
+        }
+        assert!(gate.one.try_lock().is_err(), "the first goes on, and the others wait for it");
+        let _one = gate.one.lock().await;
+        assert_eq!(lock(&gate.known).wrong.len(), 1);
+    }
+
     #[tokio::test]
     async fn guessing_does_not_push_out_who_is_known() {
         let (gate, users) = (Gate::default(), users());
         let good = header("scraper", "s3cret:with colon");
         assert!(gate.lets_in(Some(&good), &users).await);
         for n in 0..=WRONG {
-            gate.learn(digest([b"x", b"y", &n.to_le_bytes()]), false, 1);
+            lock(&gate.known).learn(digest([b"x", b"y", &n.to_le_bytes()]), false, 1);
         }
-        let known = gate.lock();
+        let known = lock(&gate.known);
         assert_eq!((known.right.len(), known.wrong.len()), (1, 1));
     }
 

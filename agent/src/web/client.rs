@@ -90,12 +90,13 @@ impl ClientCertVerifier for Clients {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
-        if self.trusted.contains(end_entity) {
-            in_time(&parsed(end_entity)?, now)?;
-        } else if let Some(chain) = &self.chain {
-            chain.verify_client_cert(end_entity, intermediates, now)?;
-        } else if self.verifies {
-            return Err(CertificateError::UnknownIssuer.into());
+        match &self.chain {
+            _ if !self.verifies => {}
+            _ if self.trusted.contains(end_entity) => in_time(&parsed(end_entity)?, now)?,
+            Some(chain) => {
+                chain.verify_client_cert(end_entity, intermediates, now)?;
+            }
+            None => return Err(CertificateError::UnknownIssuer.into()),
         }
         if !self.sans.is_empty() {
             let names = names(&parsed(end_entity)?);

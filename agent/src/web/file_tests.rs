@@ -210,6 +210,25 @@ fn what_is_read_is_what_is_written() {
     assert_eq!(web.rate, Some(Rate { interval: Duration::from_secs(90), burst: 3 }));
 }
 
+/// The keys come from serde's own list of them, so that no key can be forgotten.
+#[test]
+fn the_page_names_every_key() {
+    let page = include_str!("../../../docs/web.md");
+    for section in [
+        "%",
+        "tls_server_config: %",
+        "http_server_config: %",
+        "http_server_config: {headers: %}",
+        "rate_limit: %",
+    ] {
+        let problems = parse(&section.replace('%', "{zz: 1}")).map(|_| ()).unwrap_err();
+        let keys = problems[0].text.split("keys here: ").nth(1).unwrap().trim_end_matches(')');
+        for key in keys.split(", ") {
+            assert!(page.contains(&format!("{key}:")), "{key} is not in docs/web.md");
+        }
+    }
+}
+
 #[test]
 fn durations_are_go_s() {
     for (text, millis) in

@@ -1,8 +1,9 @@
 //! The web configuration file (`--web.config.file`): TLS, clients' certificates, passwords, headers, a rate limit.
 //!
-//! Its format is that of Prometheus's exporter toolkit ([`file`]). It is in force as it stands: looked at for each request
-//! ([`Live::settings`]), with the certificates for each handshake ([`Live::tls`]), and read where it has changed. A file
-//! that is wrong lets nobody in: it says who may, and what it said before is no longer what the operator wants.
+//! Its format is that of Prometheus's exporter toolkit ([`file`]). It is in force as it stands: looked at for each
+//! request ([`Live::settings`]), with the certificates for each handshake ([`Live::tls`]), and read where it has
+//! changed. A file that is wrong lets nobody in: it says who may, and what it said before is no longer what the operator
+//! wants.
 
 pub mod auth;
 mod client;
@@ -114,7 +115,7 @@ impl Live {
             Err(ConfigError::Invalid(self.path.clone(), vec![problem]))
         };
         if web.tls.is_some() != self.access.tls {
-            let text = "is there, or gone, since the start, when it is decided whether TLS is spoken; restart the agent";
+            let text = "came or went since the start, where TLS is decided on; restart the agent";
             return wrong("tls_server_config", text);
         }
         if blank && !self.began_blank {

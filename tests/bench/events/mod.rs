@@ -16,7 +16,7 @@ use agent::aggregate::snapshot::Totals;
 use agent::config::Limits;
 use agent::source::maps::Maps;
 use agent::source::ring::Ring;
-use agent::source::sweep;
+use agent::source::sweep::{self, How};
 use agent::sys;
 use agent_ebpf::layout::TC_EGRESS;
 use agent_ebpf::time::Nanos;
@@ -70,7 +70,9 @@ pub fn run(options: &Options) -> Result<Found> {
         // As the daemon does: what has ended goes.
         let later = Nanos(clock.0 + 10_000_000_000);
         let began = Instant::now();
-        let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &Limits::default(), later, true, None)?;
+        let limits = Limits::default();
+        let how = How::usual(&limits);
+        let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, how, &mut |_, _| {})?;
         let swept_for = began.elapsed().as_nanos() as f64;
         ensure!(swept.entries[1] == 0, "{} flows stay", swept.entries[1]);
         if round > 0 {

@@ -22,7 +22,7 @@ use bytemuck::Pod;
 const LOOPBACK: u32 = 1;
 const SERVICES: u32 = 3;
 /// Nothing is idle and every five-tuple in TIME-WAIT, however long a bench takes.
-const SETTINGS: Settings = Settings { idle: u64::MAX, time_wait: 86_400_000_000_000 };
+const SETTINGS: Settings = Settings { idle: u64::MAX, time_wait: 86_400_000_000_000, full: 0 };
 
 /// Room in the tables.
 #[derive(Clone, Copy, Debug)]

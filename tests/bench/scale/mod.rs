@@ -13,7 +13,7 @@ use std::time::Instant;
 use agent::aggregate::snapshot::Totals;
 use agent::config::Limits;
 use agent::source::maps::{Maps, fd};
-use agent::source::sweep;
+use agent::source::sweep::{self, How};
 use agent::sys::{self, map};
 use agent_ebpf::flow::{Flow, FlowKey4};
 use agent_ebpf::half::Half;
@@ -116,12 +116,15 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
             Ok(())
         };
         time(&mut measured.sweep, &mut || {
-            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, true, None)?.open[0].open)
+            let how = How::usual(&limits);
+            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, how, &mut |_, _| {})?.open[0].open)
         })?;
         time(&mut measured.list, &mut || Ok(maps.flows()?.len() as u64))?;
         let later = Nanos(now.0 + 2 * limits.flow_idle_timeout.as_nanos() as u64);
         time(&mut measured.end, &mut || {
-            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, true, None)?.ended.len() as u64)
+            let how = How::usual(&limits);
+            let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, how, &mut |_, _| {})?;
+            Ok(swept.ended.len() as u64)
         })?;
     }
     // The agent has tables of its own.

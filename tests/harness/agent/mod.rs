@@ -59,6 +59,7 @@ pub struct Launch {
     configuration: Option<String>,
     without_listen_address: bool,
     without: Option<Without>,
+    alone: bool,
 }
 
 impl Launch {
@@ -112,6 +113,13 @@ impl Launch {
         self
     }
 
+    /// Nobody beside it judges the same packets by the library: more comes than its tables hold, and which of it they hold
+    /// is decided by moments.
+    pub fn alone(mut self) -> Self {
+        self.alone = true;
+        self
+    }
+
     /// Leaves `--web.listen-address` to the agent: the default of the contract is expected then.
     pub fn default_listen_address(mut self) -> Self {
         self.without_listen_address = true;
@@ -147,7 +155,7 @@ impl Launch {
         if let Some(what) = self.without {
             what.apply(&mut command);
         }
-        let witness = self.program.is_none() && namespace.has_interface(OUTSIDE.interface);
+        let witness = self.program.is_none() && !self.alone && namespace.has_interface(OUTSIDE.interface);
         let witness = witness.then(|| Capture::start(namespace, OUTSIDE.interface, ""));
         Agent::over(command, namespace, web, directory, witness)
     }

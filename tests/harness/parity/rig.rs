@@ -44,7 +44,7 @@ const SCORES: [&str; 2] = [names::SCORES4, names::SCORES6];
 const CLOSED: [&str; 2] = [names::CLOSED4, names::CLOSED6];
 
 /// Limits of both sides.
-pub const SETTINGS: Settings = Settings { idle: 30_000_000_000, time_wait: 60_000_000_000 };
+pub const SETTINGS: Settings = Settings { idle: 30_000_000_000, time_wait: 60_000_000_000, full: 0 };
 
 fn config() -> Config {
     Config { points: 1, services: SERVICES, test_clock: 1, xdp_frags: 1, coarse_clock: 0 }

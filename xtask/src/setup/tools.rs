@@ -40,7 +40,16 @@ const TOOLS: &[Tool] = &[
     tool(Scope::Test, "setpriv", &["util-linux"], "the agent as an ordinary user with three capabilities"),
     tool(Scope::Test, "systemd-analyze", &["systemd"], "judges the unit"),
     tool(Scope::Test, "promtool", &["prometheus"], "checks the metrics' form"),
+    tool(
+        Scope::Test,
+        "prometheus-alertmanager",
+        &["prometheus-alertmanager"],
+        "takes the alerts of the tests",
+    ),
 ];
+
+/// Packages that start a server of the same name.
+const SERVERS: &[&str] = &["prometheus", "prometheus-alertmanager"];
 
 /// The programs that this scope needs and the host does not have.
 pub fn missing(scope: Scope, has: impl Fn(&str) -> bool) -> Vec<&'static Tool> {
@@ -54,9 +63,9 @@ pub fn install(apt: &mut Apt, tools: &[&Tool]) -> Result<()> {
     }
     let packages: Vec<&str> = tools.iter().flat_map(|tool| tool.packages).copied().collect();
     apt.install(&packages, "to install the packages above")?;
-    if packages.contains(&"prometheus") {
-        // The package starts a server, now and at every boot. Only promtool was wanted.
-        apt.stop_service("prometheus");
+    // These packages start a server, now and at every boot. Only the programs were wanted.
+    for server in SERVERS.iter().filter(|server| packages.contains(server)) {
+        apt.stop_service(server);
     }
     Ok(())
 }
@@ -76,6 +85,9 @@ mod tests {
         assert!(programs(Scope::Package, &packages).is_empty());
         let most =
             ["ip", "ethtool", "ping", "curl", "openssl", "tcpdump", "tshark", "setpriv", "systemd-analyze"];
-        assert_eq!(programs(Scope::Test, &[&packages[..], &most].concat()), ["nft", "promtool"]);
+        assert_eq!(
+            programs(Scope::Test, &[&packages[..], &most].concat()),
+            ["nft", "promtool", "prometheus-alertmanager"]
+        );
     }
 }

@@ -26,7 +26,7 @@ impl Host {
         let Tables { flows, half_open, .. } = &mut self.tables;
         let mut over = Vec::new();
         for table in [flows, half_open] {
-            let what = |flow: &Flow| fate(flow, now, limits, limits.time_wait);
+            let what = |flow: &Flow| fate(flow, now, limits, limits.time_wait, limits.handshake_timeout);
             let gone = table.take(|_, flow| what(flow) != Fate::Keep);
             over.extend(gone.into_iter().map(|(key, flow)| (key, flow, what(&flow))));
         }
