@@ -14,15 +14,15 @@ use agent::sys::pin::{self, Facts};
 use agent_ebpf::flow::{Flow, FlowKey4};
 use agent_ebpf::phase::Phase;
 use agent_ebpf::time::Nanos;
-use harness::agent::{Launch, binary, left_attached};
+use harness::agent::{Agent, Launch, binary, left_attached};
 use harness::tcp::{self, Serve, Server};
 use harness::topology::SERVER;
 use harness::truth::Counters;
-use harness::{Bpffs, Gateway};
+use harness::{Bpffs, Gateway, eventually};
 use nix::sys::signal::Signal;
 
 use super::{detach, echoed, opened};
-use crate::watch::{configuration, eventually_exactly, exactly, services};
+use crate::watch::{DEADLINE, configuration, eventually_exactly, exactly, services};
 
 /// Bytes of a piece of the bulk transfer, of which every one comes back.
 const PIECE: u32 = 16_000;
@@ -122,6 +122,10 @@ fn kill(kills: u16, configured: impl Fn(u16) -> String) -> bool {
             let began = Instant::now();
             agent = launch(number).start(&world.gateway);
             slowest = slowest.max(began.elapsed());
+            // Nobody else lets go of what has ended: without one sweep in each life the tables fill up.
+            let swept =
+                |agent: &Agent| agent.metrics().sum("fivetuple_table_entries", &[("table", "flows4")]);
+            eventually(DEADLINE, "a sweep", || swept(&agent) > 0.0);
         }
         stop.store(true, Ordering::Relaxed);
         agent
