@@ -42,6 +42,12 @@ pub struct FlowKey4 {
 const _: () = assert!(size_of::<FlowKey4>() == 16);
 
 impl FlowKey4 {
+    /// The same connection, seen at another point.
+    #[must_use]
+    pub const fn at_point(self, point: u8) -> Self {
+        Self { scope: scope(point, self.scope), ..self }
+    }
+
     /// Key of the connection between two end points, as [`FlowKey::canonical`] gives it; `ports` are the source's and
     /// the destination's.
     #[inline(always)]
@@ -76,6 +82,12 @@ pub struct FlowKey6 {
 const _: () = assert!(size_of::<FlowKey6>() == 40);
 
 impl FlowKey6 {
+    /// The same connection, seen at another point.
+    #[must_use]
+    pub const fn at_point(self, point: u8) -> Self {
+        Self { scope: scope(point, self.scope), ..self }
+    }
+
     /// As [`FlowKey4::between`].
     #[inline(always)]
     pub fn between(src: Addr, dst: Addr, ports: [u16; 2], scope: u32) -> (Self, usize) {

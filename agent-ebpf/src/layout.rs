@@ -1,7 +1,16 @@
 //! Names and sizes that the kernel object and the daemon share.
 
-use crate::{counter::COUNTERS, health::Health, label::Direction};
+use crate::{
+    counter::{COUNTERS, HISTOGRAM_BASE, TRAFFIC_BASE},
+    flow::{Closed, Flow, FlowKey4, FlowKey6},
+    health::Health,
+    hops,
+    label::Direction,
+    record::{AnomalyRecord, EndRecord, TextRecord},
+    scoreboard::Scoreboard,
+};
 use bytemuck::{Pod, Zeroable};
+use core::mem::offset_of;
 
 /// XDP program for ingress on hardware drivers.
 pub const XDP_INGRESS: &str = "ft_xdp_in";
@@ -50,6 +59,69 @@ maps! {
     OPTIONS = 1, "Per-CPU room for TCP options.";
     BLANK = 1, "Zeroes to make entries from.";
     CLOCK = 1, "The time of the next packet, for tests that hand it in.";
+}
+
+/// Maps that outlive an agent where it was asked for that: what they hold is never made anew.
+pub const KEPT: [&str; 12] = [
+    maps::FLOWS4,
+    maps::FLOWS6,
+    maps::HALF_OPEN4,
+    maps::HALF_OPEN6,
+    maps::CLOSED4,
+    maps::CLOSED6,
+    maps::SCORES4,
+    maps::SCORES6,
+    maps::HOPS,
+    maps::TOTALS,
+    maps::HEALTH,
+    maps::EVENTS,
+];
+
+/// To be raised where what is in [`KEPT`] means something else and no size tells.
+const REVISION: u64 = 1;
+
+/// Tells apart layouts of what is in [`KEPT`]: an agent goes on with the tables of another one of the same version only.
+pub const VERSION: u32 = version();
+
+const fn version() -> u32 {
+    let words = [
+        REVISION,
+        TRAFFIC_BASE as u64,
+        HISTOGRAM_BASE as u64,
+        COUNTERS as u64,
+        Health::COUNT as u64,
+        size_of::<FlowKey4>() as u64,
+        size_of::<FlowKey6>() as u64,
+        size_of::<Flow>() as u64,
+        offset_of!(Flow, opened) as u64,
+        offset_of!(Flow, svc) as u64,
+        offset_of!(Flow, path) as u64,
+        offset_of!(Flow, request_at) as u64,
+        size_of::<Closed>() as u64,
+        size_of::<Scoreboard>() as u64,
+        size_of::<AnomalyRecord>() as u64,
+        size_of::<EndRecord>() as u64,
+        size_of::<TextRecord>() as u64,
+        hops::PLACES as u64,
+    ];
+    // FNV-1a, by words and by the names' bytes.
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    let mut i = 0;
+    while i < words.len() {
+        hash = (hash ^ words[i]).wrapping_mul(0x0000_0100_0000_01b3);
+        i += 1;
+    }
+    i = 0;
+    while i < KEPT.len() {
+        let name = KEPT[i].as_bytes();
+        let mut at = 0;
+        while at < name.len() {
+            hash = (hash ^ name[at] as u64).wrapping_mul(0x0000_0100_0000_01b3);
+            at += 1;
+        }
+        i += 1;
+    }
+    (hash ^ hash >> 32) as u32
 }
 
 /// Most points: the number fits the flow key, and the last one means "none".

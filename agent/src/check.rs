@@ -4,6 +4,7 @@ use crate::{
     cli::CheckArgs,
     config::{ConfigError, Source, Watch},
     link, monitor,
+    pins::directory::{BPFFS, mounted},
     preflight::{self, Finding, Kernel, State},
     probe::Probe,
     web::Live,
@@ -35,6 +36,7 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<bool> {
     findings.extend(args.web_config.file.as_deref().map(web));
     findings.extend(preflight::findings(&kernel, &watch.interfaces, &links));
     findings.extend(programs(&kernel, &watch));
+    findings.push(pins());
     print!("{}", render(&findings));
     Ok(findings.iter().all(|f| f.state != State::Fail))
 }
@@ -54,7 +56,7 @@ fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {
     if watch.interfaces.is_empty() || kernel.findings().iter().any(|f| f.state == State::Fail) {
         return None;
     }
-    Some(match Probe::load(watch, monitor::room(watch.services.len()), kernel.version(), true) {
+    Some(match Probe::load(watch, monitor::room(watch.services.len()), kernel.version(), true, None) {
         Ok((probe, _, _)) => match probe.no_xdp() {
             None => finding(
                 State::Ok,
@@ -65,6 +67,17 @@ fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {
         },
         Err(e) => finding(State::Fail, "programs", why::text(&e)),
     })
+}
+
+/// Whether `run --pin` could do what it is for. Nothing is less without it that was not asked for.
+fn pins() -> Finding {
+    let text = match mounted() {
+        Ok(()) => {
+            format!("a bpf file system is mounted at {BPFFS}: with `run --pin` a restart misses nothing")
+        }
+        Err(e) => format!("{e}: `run --pin` would miss what passes between two agents"),
+    };
+    finding(State::Ok, "pins", text)
 }
 
 fn finding(state: State, subject: &str, text: String) -> Finding {

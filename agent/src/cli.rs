@@ -21,6 +21,8 @@ pub struct Cli {
 pub enum Command {
     /// Watch the interfaces and serve what was seen
     Run(RunArgs),
+    /// Take off what agents with --pin left attached in this network namespace, and let go of their tables
+    Detach,
     /// Say what this kernel and these interfaces allow, and whether the configuration is valid
     Check(CheckArgs),
     /// Show the flow list of a running agent
@@ -56,6 +58,10 @@ pub struct RunArgs {
     /// Check the configuration, say what is wrong with it, and exit
     #[arg(long = "config.check")]
     pub config_check: bool,
+    /// Leave the programs attached at the end, and go on with those of the agent before: what passes meanwhile is
+    /// counted. They are pinned under /sys/fs/bpf/fivetuple; `fivetuple detach` takes them off
+    #[arg(long)]
+    pub pin: bool,
     /// Where to serve.
     #[command(flatten)]
     pub web: WebArgs,

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`cli`] (what can be asked), [`config`] (what it means), [`run`] (the daemon's life),
 //! [`monitor`] (what it watches), [`source`] (how the kernel is read), [`aggregate`] (how that is shown),
-//! [`http`] (what it answers), [`web`] (to whom). [`preflight`] knows what this kernel and these interfaces allow.
+//! [`http`] (what it answers), [`web`] (to whom). [`preflight`] knows what this kernel and these interfaces allow,
+//! [`pins`] what outlives an agent.
 
 pub mod aggregate;
 pub mod alert;
@@ -12,6 +13,7 @@ pub mod cli;
 pub mod config;
 pub mod connection;
 pub mod connection_log;
+pub mod detach;
 pub mod explain;
 pub mod flows;
 pub mod http;
@@ -21,6 +23,7 @@ pub mod log;
 pub mod monitor;
 mod netlink;
 pub mod notify;
+pub mod pins;
 pub mod preflight;
 pub mod probe;
 pub mod process;

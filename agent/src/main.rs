@@ -3,7 +3,7 @@
 use agent::{
     check,
     cli::{Cli, Command},
-    explain, flows, locate, replay, reuse, run, why,
+    detach, explain, flows, locate, replay, reuse, run, why,
 };
 use clap::Parser as _;
 use std::process::ExitCode;
@@ -12,6 +12,7 @@ fn main() -> ExitCode {
     // clap itself ends the process with 2 where the command line is wrong.
     let done = match Cli::parse().command {
         Command::Run(args) => run::main(&args),
+        Command::Detach => detach::main().map(|()| true),
         Command::Check(args) => check::check(&args),
         Command::Flows(args) => flows::flows(&args).map(|()| true),
         Command::Replay(args) => replay::main(&args),

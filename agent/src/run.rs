@@ -50,7 +50,7 @@ pub fn main(args: &RunArgs) -> Result<bool> {
     Ok(done.is_ok())
 }
 
-/// Watch and serve until `shutdown`; every program is off its interface when this returns.
+/// Watch and serve until `shutdown`; every program is off its interface when this returns, unless it is to stay.
 pub async fn run(
     settings: Settings,
     live: Option<Arc<Live>>,
@@ -63,7 +63,7 @@ pub async fn run(
     // From here on: loading takes seconds, and a signal nobody listens for ends the process.
     let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     tokio::pin!(shutdown);
-    let loading = spawn_blocking(move || Monitor::load(settings.watch, settings.source));
+    let loading = spawn_blocking(move || Monitor::load(settings.watch, settings.source, settings.pin));
     let monitor = tokio::select! {
         loaded = loading => Arc::new(loaded.context("loading the programs failed")??),
         () = &mut shutdown => {

@@ -167,12 +167,12 @@ fn an_agent_at_the_three_points_counts_each_lost_payment_once() {
     ];
     for (point, svc, opened, reset) in expected {
         let labels = [("point", point), ("svc", svc)];
-        let from_server = [&labels[..], &[("from", "server")]].concat();
+        let cut_off = [&labels[..], &[("result", "reset")]].concat();
         eventually(DEADLINE, &format!("{opened} connections and {reset} resets at {point}"), || {
             let metrics = agent.metrics();
             let seen = [
                 metrics.sum("fivetuple_tcp_connections_opened_total", &labels),
-                metrics.sum("fivetuple_tcp_resets_total", &from_server),
+                metrics.sum("fivetuple_tcp_connection_results_total", &cut_off),
             ];
             if seen == [opened, reset].map(|count| count as f64) { Ok(()) } else { Err(format!("{seen:?}")) }
         });

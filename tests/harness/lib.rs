@@ -3,7 +3,8 @@
 //!
 //! Reading order: [`netns`] (a world that vanishes by itself), [`topology`] (client, gateway, server), [`impair`]
 //! (what the network does to the packets, and the exact log of it), [`tcp`] and [`raw`] (who sends them), [`truth`]
-//! (what the kernel counted), [`agent`] (the program under test), [`parity`] (its programs against
+//! (what the kernel counted), [`agent`] (the program under test), [`bpffs`] (where it
+//! keeps what outlives it), [`parity`] (its programs against
 //! its library), [`cases`] (two incidents, with everybody who took part in them), [`demo`] (the same, played to be
 //! watched), [`report`] (how what was found is told).
 //!
@@ -11,6 +12,7 @@
 //! No test is skipped: without root every namespace panics with a sentence that says so.
 
 pub mod agent;
+pub mod bpffs;
 pub mod cases;
 pub mod command;
 pub mod demo;
@@ -27,6 +29,7 @@ pub mod tcp;
 pub mod topology;
 pub mod truth;
 
+pub use bpffs::Bpffs;
 pub use eventually::eventually;
 pub use netns::NetNs;
 pub use topology::{Gateway, Pair};

@@ -12,6 +12,7 @@ mod hand;
 mod life;
 mod mixin;
 mod older;
+mod pins;
 mod prometheus;
 mod refused;
 mod resets;

@@ -69,8 +69,8 @@ pub fn compare(metrics: &Metrics, family: &str, of: Labels, expected: &[Expected
             }
         }
         let got = metrics.sum(&family, &join(of, &[], point));
-        let total: u32 = expected.iter().map(|(_, count)| count).sum();
-        if got != f64::from(total) {
+        let total: f64 = expected.iter().map(|(_, count)| f64::from(*count)).sum();
+        if got != total {
             return Err(format!(
                 "{family}{:?} is {got} in all, not {total}; {}",
                 join(of, &[], point),

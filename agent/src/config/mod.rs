@@ -27,6 +27,8 @@ pub struct Settings {
     pub web: Web,
     /// Where `watch` came from, to read again on a reload.
     pub source: Source,
+    /// The programs and their tables outlive the agent.
+    pub pin: bool,
 }
 
 /// Where and how is served.
@@ -215,7 +217,7 @@ impl Settings {
             max_requests: flags.max_requests,
             config_file: args.web_config.file.clone(),
         };
-        Ok(Self { watch: source.load()?, web, source })
+        Ok(Self { watch: source.load()?, web, source, pin: args.pin })
     }
 }
 

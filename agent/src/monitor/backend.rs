@@ -20,7 +20,7 @@ use crate::{
     source::maps::add,
     sys,
 };
-use agent_ebpf::{anomaly::AnomalySet, flow::Flow, health::Health, label::Direction};
+use agent_ebpf::{anomaly::AnomalySet, flow::Flow};
 use anyhow::{Context as _, Result};
 use std::{
     cmp::Reverse,
@@ -167,7 +167,7 @@ impl Monitor {
 
     /// The same, without the alerts that they are judged by.
     pub(super) fn figures(&self) -> Result<Snapshot> {
-        let (mut health, ring) = self.health()?;
+        let (health, ring) = self.health()?;
         let (names, room, reload) = {
             let in_force = self.in_force();
             (in_force.names.clone(), in_force.room as usize, in_force.reload)
@@ -179,13 +179,10 @@ impl Monitor {
             (hooks.probe.attached(&names.points), hooks.probe.runs())
         };
         let records = self.records();
-        for (hooks, n) in health.iter_mut().zip(&records.closed_full) {
-            hooks[Direction::Ingress as usize][Health::ClosedFull as usize] += n;
-        }
         // The agent's own figures have room for services that are not there yet.
         let place = |i: usize| i / services * room + i % services;
         for (i, to) in totals.iter_mut().enumerate() {
-            add(&mut to.0, &records.own[place(i)].0);
+            add(&mut to.0, &records.own.totals[place(i)].0);
         }
         let open = (0..totals.len()).map(|i| records.swept.open.get(place(i)).copied().unwrap_or_default());
         let services_used = self.maps.service_entries()?;

@@ -7,6 +7,7 @@ mod backend;
 mod legs;
 mod reload;
 mod sweeping;
+mod takeover;
 
 use crate::{
     aggregate::{
@@ -14,16 +15,17 @@ use crate::{
         events::{self, Events},
         foreign::{Allowed, Foreign},
         inside::Inside,
-        snapshot::{Ring as RingFigures, Totals},
+        snapshot::Ring as RingFigures,
     },
     config::{Interface, Source, Watch},
     connection::{Clock, Connection},
     connection_log::{Log, Opened},
     link::{self, Link},
+    pins::{Pins, Plan, directory::pass_over_our_xdp, own::Own},
     preflight::{self, Hook, Kernel, State, plan},
     probe::{self, Probe},
     source::{
-        maps::Maps,
+        maps::{Maps, add},
         ring::Ring,
         sweep::{self, Sweep},
     },
@@ -75,6 +77,8 @@ pub struct Monitor {
     capacities: [(&'static str, u64); 9],
     interfaces: Vec<Interface>,
     source: Source,
+    /// What outlives this agent, if anything is to.
+    pins: Option<Pins>,
     hooks: Mutex<Hooks>,
     records: Mutex<Records>,
     in_force: RwLock<InForce>,
@@ -98,21 +102,23 @@ struct Records {
     legs: Legs,
     /// Connections of clients that are not allowed.
     foreign: Foreign,
-    /// The agent's own counts, for each point and for each service there is room for.
-    own: Vec<Totals>,
+    /// The agent's own counts.
+    own: Own,
     /// The last sweep.
     swept: Sweep,
-    /// Closed connections of each point that a sweep found no room for.
-    closed_full: Vec<u64>,
     /// Whether more connections are asked for than can be followed.
     flood: Flood,
     log: Log,
 }
 
 impl Monitor {
-    /// Load the programs and set their tables; nothing is attached yet. Takes seconds.
-    pub fn load(watch: Watch, source: Source) -> Result<Self> {
-        let links = link::links()?;
+    /// Load the programs and set their tables; nothing is attached yet. With `pin` they outlive this agent, and those
+    /// that did so before are taken over. Takes seconds.
+    pub fn load(watch: Watch, source: Source, pin: bool) -> Result<Self> {
+        let mut links = link::links()?;
+        if pin {
+            pass_over_our_xdp(&mut links);
+        }
         let kernel = Kernel::read(&links);
         refuse_failures(&preflight::findings(&kernel, &watch.interfaces, &links))?;
         if watch.interfaces.len() >= usize::from(MAX_POINTS) {
@@ -120,24 +126,30 @@ impl Monitor {
         }
         let mut log = Log::default();
         log.turn(Opened::of(watch.connection_log.as_ref())?)?;
-        let room = room(watch.services.len());
+        let (pins, numbers, own) = if pin {
+            Pins::open(&watch)?.map_or_else(|| fresh(&watch), |(pins, plan, own)| (Some(pins), plan, own))
+        } else {
+            takeover::warn_of_leftovers();
+            fresh(&watch)
+        };
+        let Plan { interfaces, services, room } = numbers;
         let wants_xdp = |entry: &Interface| {
             let link = links.iter().find(|l| l.name == entry.name);
             link.is_some_and(|link| plan(entry.ingress, link).hook == Hook::Xdp)
         };
         let xdp = watch.interfaces.iter().any(wants_xdp);
-        let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp)?;
+        let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp, pins.as_ref())?;
         let sizes: HashMap<_, _> = probe::capacities(&watch, room).into_iter().collect();
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
-        let mut in_force = InForce::new(&watch, room);
-        in_force.apply(&watch, &maps)?;
+        let points = interfaces.iter().map(|i| i.point.clone()).collect();
+        let mut in_force = InForce::new(&watch, room, Names { points, services });
+        in_force.apply(&watch, &maps, pins.as_ref())?;
         let alerts = Mutex::new(Alerts::new(&watch));
-        let interfaces = watch.interfaces;
-        let own = vec![Totals::default(); interfaces.len() * room as usize];
         Ok(Self {
             maps,
             capacities,
             source,
+            pins,
             hooks: Mutex::new(Hooks { probe, indexes: vec![None; interfaces.len()] }),
             records: Mutex::new(Records {
                 ring: Ring::new(ring),
@@ -147,7 +159,6 @@ impl Monitor {
                 foreign: Foreign::default(),
                 own,
                 swept: Sweep::default(),
-                closed_full: vec![0; interfaces.len()],
                 flood: Flood::default(),
                 log,
             }),
@@ -157,14 +168,7 @@ impl Monitor {
         })
     }
 
-    /// Attach the programs to every interface.
-    pub fn attach(&self) -> Result<()> {
-        let links = link::links()?;
-        let mut hooks = self.hooks();
-        (0..self.interfaces.len()).try_for_each(|point| self.settle_point(&mut hooks, point, &links))
-    }
-
-    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off. `beat` is called whenever
+    /// Drain, sweep and look after the interfaces until `stop`; then take the programs off, unless they are to stay. `beat` is called whenever
     /// records were taken, or found to be all taken.
     ///
     /// Two threads: a sweep of large tables takes longer than the ring may wait.
@@ -188,13 +192,21 @@ impl Monitor {
                 }
             }
         });
-        let mut hooks = self.hooks();
-        for point in 0..self.interfaces.len() {
-            hooks.probe.detach(point);
+        if self.pins.is_none() {
+            let mut hooks = self.hooks();
+            for point in 0..self.interfaces.len() {
+                hooks.probe.detach(point);
+            }
         }
         self.drain(u64::MAX);
         self.records().log.finish();
-        info!("every program is detached");
+        match &self.pins {
+            None => info!("every program is detached"),
+            Some(pins) => info!(
+                path = %pins.tables().display(),
+                "every program stays attached, and counts; `fivetuple detach` takes them off"
+            ),
+        }
     }
 
     /// Take records off the ring, until the agent has received `enough`; how many it has received, and how many of
@@ -215,7 +227,7 @@ impl Monitor {
     fn health(&self) -> Result<(Vec<[HealthCounts; 2]>, RingFigures)> {
         let patience = Instant::now() + PATIENCE;
         loop {
-            let health = self.maps.health(self.interfaces.len())?;
+            let health = self.kernel_health()?;
             let [submitted, lost] = [Health::RingSubmitted, Health::RingLost].map(|what| sum(&health, what));
             let (received, malformed) = self.drain(submitted - lost);
             // A record is on the ring before it is counted: another look is needed only where an earlier drain
@@ -225,6 +237,16 @@ impl Monitor {
             }
             thread::yield_now();
         }
+    }
+
+    /// Self-counters, with what the agent adds to them.
+    fn kernel_health(&self) -> Result<Vec<[HealthCounts; 2]>> {
+        let mut health = self.maps.health(self.interfaces.len())?;
+        let records = self.records();
+        for (to, from) in health.iter_mut().flatten().zip(records.own.health.iter().flatten()) {
+            add(to, from);
+        }
+        Ok(health)
     }
 
     /// Notice interfaces that went, came, or came anew.
@@ -289,6 +311,13 @@ impl Monitor {
     fn in_force_mut(&self) -> RwLockWriteGuard<'_, InForce> {
         self.in_force.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Nothing that was there before.
+fn fresh(watch: &Watch) -> (Option<Pins>, Plan, Own) {
+    let plan = Plan::fresh(watch);
+    let own = Own::new(plan.interfaces.len(), plan.room as usize);
+    (None, plan, own)
 }
 
 /// Keeps a record that was read at this moment, by the wall's and the kernel's clock; of an end, the log has a line.

@@ -3,9 +3,10 @@
 use super::Monitor;
 use crate::{
     aggregate::{Names, foreign::Allowed, snapshot::Reload},
-    config::{OTHER_SERVICE, Service, Watch},
+    config::{Service, Watch},
     connection_log::Opened,
     notify,
+    pins::Pins,
     source::maps::Maps,
     why,
 };
@@ -38,10 +39,9 @@ pub struct InForce {
 }
 
 impl InForce {
-    /// Of a configuration what cannot be changed later; the rest is put in force by [`InForce::apply`].
-    pub fn new(watch: &Watch, room: u32) -> Self {
-        let points = watch.interfaces.iter().map(|i| i.point.clone()).collect();
-        let names = Names { points, services: vec![OTHER_SERVICE.to_owned()] };
+    /// Of a configuration what cannot be changed later; the rest is put in force by [`InForce::apply`]. `names` are the
+    /// points, and the services that have their numbers already.
+    pub fn new(watch: &Watch, room: u32, names: Names) -> Self {
         let (interfaces, tables) = (watch.interfaces.clone(), watch.tables.clone());
         Self {
             watch: Watch { interfaces, tables, ..Watch::default() },
@@ -53,8 +53,11 @@ impl InForce {
     }
 
     /// Put a configuration in force, as far as that can be done while the programs run.
-    pub fn apply(&mut self, watch: &Watch, maps: &Maps) -> Result<()> {
+    pub fn apply(&mut self, watch: &Watch, maps: &Maps, pins: Option<&Pins>) -> Result<()> {
         let names = self.number(&watch.services)?;
+        if let Some(pins) = pins {
+            pins.describe(&names)?;
+        }
         let number =
             |service: &Service| names.services.iter().position(|n| *n == service.name).unwrap_or(0) as u16;
         // A flood that there is notices the sweep again.
@@ -100,7 +103,7 @@ impl Monitor {
             let log = Opened::of(watch.connection_log.as_ref())?;
             let mut in_force = self.in_force_mut();
             let fixed = fixed_parts(&in_force.watch, &watch);
-            in_force.apply(&watch, &self.maps)?;
+            in_force.apply(&watch, &self.maps, self.pins.as_ref())?;
             let records = &mut *self.records();
             records.log.turn(log)?;
             records.flood.full = false;
@@ -171,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_service_keeps_its_number() {
-        let mut in_force = InForce::new(&Watch::default(), 4);
+        let names = Names { points: Vec::new(), services: vec!["other".to_owned()] };
+        let mut in_force = InForce::new(&Watch::default(), 4, names);
         in_force.names = in_force.number(&[service("a"), service("b")]).unwrap();
         assert_eq!(in_force.names.services, ["other", "a", "b"]);
         in_force.names = in_force.number(&[service("b"), service("c")]).unwrap();

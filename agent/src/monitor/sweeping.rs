@@ -3,6 +3,7 @@
 use super::{Monitor, keep};
 use crate::{
     aggregate::{events, rows::nanos, snapshot::Totals},
+    pins::Pins,
     source::{
         maps::add,
         sweep::{self, How},
@@ -146,17 +147,20 @@ impl Monitor {
         };
         let usual = limits.handshake_timeout;
         let opening = if self.records().flood.on { usual.min(PATIENCE) } else { usual };
-        let how = How { forget, opening };
+        let how = How { forget, opening, journal: self.pins.as_ref().map(Pins::journal) };
         let mut own = vec![Totals::default(); self.interfaces.len() * room];
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let mut met = Vec::new();
         let mut open = |key, flow: &Flow| met.extend(allowed.refuses_open(key, flow));
         let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how, &mut open)?;
         let records = &mut *self.records();
-        for (to, from) in records.own.iter_mut().zip(&own) {
+        for (to, from) in records.own.totals.iter_mut().zip(&own) {
             add(&mut to.0, &from.0);
         }
-        add(&mut records.closed_full, &swept.closed_full);
+        records.own.add_closed_full(&swept.closed_full);
+        if let Some(pins) = &self.pins {
+            pins.save_sweep(&mut records.own)?;
+        }
         if !forget {
             for place in [2, 6] {
                 swept.entries[place] = records.swept.entries[place];

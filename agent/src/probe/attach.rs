@@ -1,11 +1,14 @@
 //! How a program gets onto an interface, and what to say when it does not.
 
-use super::{Mount, Probe};
+use super::{
+    Mount, Probe,
+    hold::{Hold, remove_pin},
+};
 use crate::{
     aggregate::snapshot::Mode,
     config::{Ingress, Interface},
     link::{self, Link},
-    netlink,
+    netlink, pins,
     preflight::{Hook, describe_program, plan},
     why,
 };
@@ -15,23 +18,17 @@ use agent_ebpf::{
 };
 use anyhow::{Context as _, Result, anyhow};
 use aya::programs::{
-    LinkOrder, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    links::{FdLink, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
-    xdp::XdpLink,
 };
+use std::path::{Path, PathBuf};
 use tracing::{info, warn};
 
 /// Priority and handle of our filters where tc has no links: none that others use, so that what an agent left behind
 /// when it was killed is known as ours and is replaced, not doubled.
 const PRIORITY: u16 = 5;
 const HANDLE: TcHandle = TcHandle::new(0, 0x5f1e);
-
-/// Keeps a program on its interface.
-#[expect(dead_code, reason = "held only to be dropped, which detaches")]
-pub enum Hold {
-    Xdp(XdpLink),
-    Tc(SchedClassifierLink),
-}
 
 impl Probe {
     /// Watch an interface as the point of this number, both directions.
@@ -41,7 +38,7 @@ impl Probe {
         let mut ingress = None;
         if planned.hook == Hook::Xdp {
             match self.xdp(link) {
-                Ok(link) => ingress = Some((Mode::Xdp, Hold::Xdp(link))),
+                Ok(link) => ingress = Some((Mode::Xdp, link)),
                 Err(e) if entry.ingress == Ingress::Auto => reason = why::text(&e),
                 Err(e) => {
                     let remedy = format!(
@@ -56,22 +53,18 @@ impl Probe {
             Some(done) => {
                 if has_filter(link, Direction::Ingress) {
                     // Left by an agent that was killed, and that watched by tc: it would only cost time.
-                    drop(SchedClassifierLink::attached(
-                        &link.name,
-                        TcAttachType::Ingress,
-                        PRIORITY,
-                        HANDLE,
-                        None,
-                    )?);
+                    remove_filter(link, Direction::Ingress)?;
                 }
                 done
             }
             None => self.tc(TC_INGRESS, link, TcAttachType::Ingress)?,
         };
-        self.mounts.push(Mount { point, direction: Direction::Ingress, mode: in_mode, _hold: hold });
+        self.mounts.push(Mount { point, direction: Direction::Ingress, mode: in_mode, hold });
         let (out_mode, hold) =
-            self.tc(TC_EGRESS, link, TcAttachType::Egress).inspect_err(|_| self.detach(point))?;
-        self.mounts.push(Mount { point, direction: Direction::Egress, mode: out_mode, _hold: hold });
+            // What is pinned stays: it counted before this start, and goes on.
+            self.tc(TC_EGRESS, link, TcAttachType::Egress)
+                .inspect_err(|_| self.mounts.retain(|mount| mount.point != point))?;
+        self.mounts.push(Mount { point, direction: Direction::Egress, mode: out_mode, hold });
         info!(
             point = entry.point,
             interface = entry.name,
@@ -95,31 +88,65 @@ impl Probe {
                 hook = direction.name(),
                 "someone took our program off; putting it back"
             );
-            self.mounts.retain(|m| m.point != point || m.direction != direction);
+            self.let_go(|m| m.point == point && m.direction == direction);
             let (name, side) = match direction {
                 Direction::Ingress => (TC_INGRESS, TcAttachType::Ingress),
                 Direction::Egress => (TC_EGRESS, TcAttachType::Egress),
             };
             let (mode, hold) = self.tc(name, link, side)?;
-            self.mounts.push(Mount { point, direction, mode, _hold: hold });
+            self.mounts.push(Mount { point, direction, mode, hold });
         }
         Ok(())
     }
 
-    fn xdp(&mut self, link: &Link) -> Result<XdpLink> {
+    fn xdp(&mut self, link: &Link) -> Result<Hold> {
         if let Some(why) = &self.no_xdp {
             return Err(anyhow!("{why}"));
         }
+        let pin = self.pin(XDP_INGRESS, link);
+        // Of both hooks only one may see a packet.
+        self.unpin(TC_INGRESS, link)?;
         let program: &mut Xdp = self.ebpf.program_mut(XDP_INGRESS).context("no XDP program")?.try_into()?;
+        if let Some(path) = &pin
+            && let Some(old) = pinned(path, "xdp", XDP_INGRESS)?
+        {
+            match program.attach_to_link(old.try_into()?) {
+                Ok(id) => {
+                    drop(program.take_link(id)?);
+                    return Ok(Hold::Pinned(path.clone()));
+                }
+                Err(e) => severed(e, path).map_err(|e| explain_xdp(e, link))?,
+            }
+        }
         let id = program
             .attach_to_if_index(link.index, XdpMode::Driver)
             .map_err(|e| explain_xdp(anyhow!(e), link))?;
-        Ok(program.take_link(id)?)
+        let attached = program.take_link(id)?;
+        match pin {
+            Some(path) => Hold::pin(FdLink::try_from(attached)?, path),
+            None => Ok(Hold::Xdp(attached)),
+        }
     }
 
     fn tc(&mut self, name: &str, link: &Link, side: TcAttachType) -> Result<(Mode, Hold)> {
+        let pin = self.pin(name, link);
+        if name == TC_INGRESS {
+            // Of both hooks only one may see a packet.
+            self.unpin(XDP_INGRESS, link)?;
+        }
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(name).context("no tc program")?.try_into()?;
+        if let Some(path) = &pin
+            && let Some(old) = pinned(path, "tcx", name)?
+        {
+            match program.attach_to_link(old.try_into()?) {
+                Ok(id) => {
+                    drop(program.take_link(id)?);
+                    return Ok((Mode::Tcx, Hold::Pinned(path.clone())));
+                }
+                Err(e) => severed(e, path).map_err(|e| explain_tc(e, link))?,
+            }
+        }
         // First of all: a program before us that ends the chain would blind us.
         let first = TcAttachOptions::TcxOrder(LinkOrder::first());
         let tried = program.attach_with_options(&link.name, side, first).map_err(|e| anyhow!(e));
@@ -131,8 +158,69 @@ impl Probe {
             }
             Err(e) => return Err(explain_tc(e, link)),
         };
-        Ok((mode, Hold::Tc(program.take_link(id)?)))
+        let attached = program.take_link(id)?;
+        let hold = match pin {
+            None => Hold::Tc(attached),
+            Some(path) if mode == Mode::Tcx => Hold::pin(FdLink::try_from(attached)?, path)?,
+            Some(_) => Hold::left(attached),
+        };
+        Ok((mode, hold))
     }
+
+    /// Where the link of a program to an interface is pinned, if it is to be.
+    fn pin(&self, program: &str, link: &Link) -> Option<PathBuf> {
+        Some(self.links.as_ref()?.join(format!("{}-{program}", link.index)))
+    }
+
+    /// Take a program off an interface that is to be watched by another hook from now on.
+    fn unpin(&self, program: &str, link: &Link) -> Result<()> {
+        self.pin(program, link).map_or(Ok(()), |path| remove_pin(&path))
+    }
+
+    /// Take off what an earlier agent left attached and this one has no use for: at interfaces that are gone, and at
+    /// those of these names.
+    pub fn collect(&self, dropped: &[String], links: &[Link]) -> Result<()> {
+        let Some(directory) = &self.links else { return Ok(()) };
+        for entry in std::fs::read_dir(directory)? {
+            let path = entry?.path();
+            if self.mounts.iter().all(|mount| !mount.hold.is_pinned_at(&path)) {
+                remove_pin(&path)?;
+                info!(pin = %path.display(), "took a program off that is of no use any more");
+            }
+        }
+        links.iter().filter(|l| dropped.contains(&l.name)).try_for_each(|link| remove_filters(link).map(drop))
+    }
+}
+
+/// The link that an earlier agent pinned there, if it still hangs on an interface.
+fn pinned(path: &Path, kind: &str, program: &str) -> Result<Option<FdLink>> {
+    match pins::check_link(path, kind, program)? {
+        None => Ok(None),
+        Some(true) => Ok(Some(PinnedLink::from_pin(path)?.into())),
+        Some(false) => remove_pin(path).map(|()| None),
+    }
+}
+
+/// Forgets a link whose interface has just gone; any other error stays one.
+fn severed(error: ProgramError, path: &Path) -> Result<()> {
+    let error = anyhow!(error);
+    if super::errno(&error) == Some(libc::ENOLINK) { remove_pin(path) } else { Err(error) }
+}
+
+/// Takes our filters off an interface; the directions where there were any.
+pub fn remove_filters(link: &Link) -> Result<Vec<Direction>> {
+    let there: Vec<_> = Direction::ALL.iter().copied().filter(|d| is_there(link, *d)).collect();
+    there.iter().try_for_each(|direction| remove_filter(link, *direction))?;
+    Ok(there)
+}
+
+fn remove_filter(link: &Link, direction: Direction) -> Result<()> {
+    let side = match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    };
+    drop(SchedClassifierLink::attached(&link.name, side, PRIORITY, HANDLE, None)?);
+    Ok(())
 }
 
 /// A filter on the clsact qdisc, in place of the one that a killed agent left there.
@@ -159,6 +247,15 @@ fn clsact(
 
 /// Whether our filter hangs on the clsact qdisc of an interface; an unclear answer counts as yes.
 fn has_filter(link: &Link, direction: Direction) -> bool {
+    find_filter(link, direction).unwrap_or(true)
+}
+
+/// The same; an unclear answer counts as no.
+fn is_there(link: &Link, direction: Direction) -> bool {
+    find_filter(link, direction).unwrap_or(false)
+}
+
+fn find_filter(link: &Link, direction: Direction) -> Result<bool> {
     const PARENT: u32 = 0xffff_0000;
     let side: u32 = match direction {
         Direction::Ingress => 0xfff2,
@@ -168,13 +265,13 @@ fn has_filter(link: &Link, direction: Direction) -> bool {
     let words = [0, link.index, 0, PARENT | side, 0];
     let request: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let mut found = false;
-    let asked = netlink::dump(libc::RTM_GETTFILTER, &request, |body| {
+    netlink::dump(libc::RTM_GETTFILTER, &request, |body| {
         let word =
             |at: usize| body.get(at..at + 4).and_then(|b| Some(u32::from_ne_bytes(b.try_into().ok()?)));
         found |=
             word(8) == Some(HANDLE.into()) && word(16).is_some_and(|info| info >> 16 == u32::from(PRIORITY));
-    });
-    found || asked.is_err()
+    })?;
+    Ok(found)
 }
 
 fn explain_xdp(error: anyhow::Error, link: &Link) -> anyhow::Error {

@@ -3,27 +3,37 @@
 mod attach;
 #[cfg(feature = "probe-log")]
 mod debug;
+mod hold;
 pub mod object;
 
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
     config::Watch,
+    pins::Pins,
     source::{maps::Maps, services},
     sys::program,
     why,
 };
 use agent_ebpf::{
     label::Direction,
-    layout::{CONFIG, Config, TC_EGRESS, TC_INGRESS, XDP_INGRESS, maps as names},
+    layout::{CONFIG, Config, KEPT, TC_EGRESS, TC_INGRESS, XDP_INGRESS, maps as names},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
-use attach::Hold;
+pub use attach::remove_filters;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
     programs::{Program, ProgramError},
 };
-use std::{borrow::Cow, io, os::fd::AsFd as _};
+use hold::Hold;
+pub use hold::remove_pin;
+use std::{
+    borrow::Cow,
+    io,
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
+use tracing::warn;
 
 /// Before Linux 5.11 map memory counts against this limit of the process.
 const CGROUP_MEMORY: (u32, u32) = (5, 11);
@@ -38,27 +48,32 @@ pub struct Probe {
     /// Why the XDP program is not loaded, if it is not.
     no_xdp: Option<String>,
     mounts: Vec<Mount>,
+    /// Where links are pinned, if they are.
+    links: Option<PathBuf>,
     #[cfg(feature = "probe-log")]
     lines: debug::Lines,
 }
 
-/// One program on one interface; it comes off when this is dropped.
+/// One program on one interface.
 struct Mount {
     point: usize,
     direction: Direction,
     mode: Mode,
-    _hold: Hold,
+    hold: Hold,
 }
 
 impl Probe {
     /// Load the programs with tables for `watch` and room for `room` services, without attaching them; the one for
-    /// XDP only where it is wanted, as the kernel takes its time to verify each.
+    /// XDP only where it is wanted, as the kernel takes its time to verify each. With `pins` the tables are those, and
+    /// what is attached stays.
     pub fn load(
         watch: &Watch,
         room: u32,
         kernel: (u32, u32),
         xdp: bool,
+        pins: Option<&Pins>,
     ) -> Result<(Self, Maps, RingBuf<MapData>)> {
+        let tables = pins.map(Pins::tables);
         if kernel < CGROUP_MEMORY {
             // Where this is refused the tables may still fit; if not, making them says so.
             let _ = nix::sys::resource::setrlimit(
@@ -67,11 +82,11 @@ impl Probe {
                 nix::sys::resource::RLIM_INFINITY,
             );
         }
-        let mut ebpf = open(watch, room, kernel, true)?;
+        let mut ebpf = open_in(watch, room, kernel, true, tables)?;
         let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
         if xdp && load_program(&mut ebpf, XDP_INGRESS).is_err() {
             // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
-            ebpf = open(watch, room, kernel, false)?;
+            ebpf = open_in(watch, room, kernel, false, tables)?;
             if let Err(plain) = load_program(&mut ebpf, XDP_INGRESS) {
                 no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&plain)));
             }
@@ -87,6 +102,7 @@ impl Probe {
             ebpf,
             no_xdp,
             mounts: Vec::new(),
+            links: pins.map(Pins::links),
             #[cfg(feature = "probe-log")]
             lines,
         };
@@ -106,7 +122,15 @@ impl Probe {
 
     /// Take the programs off a point.
     pub fn detach(&mut self, point: usize) {
-        self.mounts.retain(|mount| mount.point != point);
+        self.let_go(|mount| mount.point == point);
+    }
+
+    fn let_go(&mut self, which: impl Fn(&Mount) -> bool) {
+        for mount in self.mounts.extract_if(.., |mount| which(mount)) {
+            if let Err(e) = mount.hold.release() {
+                warn!(error = why::text(&e), "cannot take a program off");
+            }
+        }
     }
 
     /// Where the programs hang, for each of the named points and both directions.
@@ -142,6 +166,11 @@ impl Probe {
 
 /// The kernel object with its tables made, and no program loaded yet.
 pub fn open(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool) -> Result<Ebpf> {
+    open_in(watch, room, kernel, frags, None)
+}
+
+/// The same; those of the tables that outlive an agent are the ones pinned in a directory, or are pinned there.
+fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Option<&Path>) -> Result<Ebpf> {
     let points = watch.interfaces.len() as u32;
     let config = Config {
         points,
@@ -155,6 +184,11 @@ pub fn open(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool) -> Result
     loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
     for (map, entries) in capacities(watch, room) {
         loader.map_max_entries(map, entries);
+    }
+    if let Some(directory) = pins {
+        for name in KEPT {
+            loader.map_pin_path(name, directory.join(name));
+        }
     }
     loader.load(&object).map_err(|e| explain_load(anyhow!(e)))
 }

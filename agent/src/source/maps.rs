@@ -31,17 +31,40 @@ use std::{
 pub trait Key: Pod + Eq + std::hash::Hash {
     /// The key of either family.
     fn any(self) -> FlowKey;
+    /// The same connection, seen at another point.
+    #[must_use]
+    fn at_point(self, point: u8) -> Self;
+    /// Of all keys: which family, and the key's bytes.
+    fn bytes(&self) -> [u8; 48] {
+        let mut out = [0; 48];
+        out[0] = size_of::<Self>() as u8;
+        out[8..8 + size_of::<Self>()].copy_from_slice(bytemuck::bytes_of(self));
+        out
+    }
+    /// The key of these bytes, if they are of this family.
+    fn of_bytes(bytes: &[u8; 48]) -> Option<Self> {
+        (usize::from(bytes[0]) == size_of::<Self>())
+            .then(|| bytemuck::pod_read_unaligned(&bytes[8..8 + size_of::<Self>()]))
+    }
 }
 
 impl Key for FlowKey4 {
     fn any(self) -> FlowKey {
         FlowKey::V4(self)
     }
+
+    fn at_point(self, point: u8) -> Self {
+        self.at_point(point)
+    }
 }
 
 impl Key for FlowKey6 {
     fn any(self) -> FlowKey {
         FlowKey::V6(self)
+    }
+
+    fn at_point(self, point: u8) -> Self {
+        self.at_point(point)
     }
 }
 
@@ -176,33 +199,12 @@ impl Maps {
 
     /// Counters of every point and of the first `services` services, all processors and both directions together.
     pub fn totals(&self, points: usize, services: usize) -> Result<Vec<Totals>> {
-        let mut out = Vec::with_capacity(points * services);
-        for point in 0..points {
-            for svc in 0..services {
-                let mut sum = Totals::default();
-                for direction in Direction::ALL {
-                    let index = totals_index(self.room, point as u8, svc as u16, *direction);
-                    for values in self.totals.get(&index, 0).context("cannot read the totals")?.iter() {
-                        add(&mut sum.0, values);
-                    }
-                }
-                out.push(sum);
-            }
-        }
-        Ok(out)
+        sum_totals(&self.totals, self.room, points, services)
     }
 
     /// Self-counters of every point, and of the place behind them; all processors together.
     pub fn health(&self, points: usize) -> Result<Vec<[HealthCounts; 2]>> {
-        let read = |point: usize, direction| -> Result<HealthCounts> {
-            let each = self.health.get(&health_index(point as u32, direction), 0)?;
-            let mut sum = [0; Health::COUNT];
-            for values in each.iter() {
-                add(&mut sum, values);
-            }
-            Ok(sum)
-        };
-        (0..=points).map(|p| Ok([read(p, Direction::Ingress)?, read(p, Direction::Egress)?])).collect()
+        sum_health(&self.health, points)
     }
 
     /// Every flow that has begun.
@@ -230,6 +232,45 @@ impl Family {
         }
         Ok(())
     }
+}
+
+/// As [`Maps::totals`], of a table with room for so many services.
+pub fn sum_totals(
+    table: &PerCpuArray<MapData, [u64; COUNTERS]>,
+    room: u32,
+    points: usize,
+    services: usize,
+) -> Result<Vec<Totals>> {
+    let mut out = Vec::with_capacity(points * services);
+    for point in 0..points {
+        for svc in 0..services {
+            let mut sum = Totals::default();
+            for direction in Direction::ALL {
+                let index = totals_index(room, point as u8, svc as u16, *direction);
+                for values in table.get(&index, 0).context("cannot read the totals")?.iter() {
+                    add(&mut sum.0, values);
+                }
+            }
+            out.push(sum);
+        }
+    }
+    Ok(out)
+}
+
+/// As [`Maps::health`], of a table.
+pub fn sum_health(
+    table: &PerCpuArray<MapData, HealthCounts>,
+    points: usize,
+) -> Result<Vec<[HealthCounts; 2]>> {
+    let read = |point: usize, direction| -> Result<HealthCounts> {
+        let each = table.get(&health_index(point as u32, direction), 0)?;
+        let mut sum = [0; Health::COUNT];
+        for values in each.iter() {
+            add(&mut sum, values);
+        }
+        Ok(sum)
+    };
+    (0..=points).map(|p| Ok([read(p, Direction::Ingress)?, read(p, Direction::Egress)?])).collect()
 }
 
 /// Add counters to counters.

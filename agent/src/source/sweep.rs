@@ -10,6 +10,7 @@ use crate::{
         snapshot::{OpenFlows, Totals},
     },
     config::Limits,
+    pins::journal::Journal,
     sys::map::{self, BPF_F_LOCK, BPF_NOEXIST},
 };
 use agent_ebpf::{
@@ -89,17 +90,19 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration, o
 
 /// What a sweep is told beside the limits.
 #[derive(Debug, Clone, Copy)]
-pub struct How {
+pub struct How<'a> {
     /// Closed connections out of their TIME-WAIT window are forgotten.
     pub forget: bool,
     /// How long a connection that is being opened may be silent.
     pub opening: Duration,
+    /// Is told of each flow that is about to be taken, and its end counted.
+    pub journal: Option<&'a Journal>,
 }
 
-impl How {
+impl How<'_> {
     /// All there is to do, by the limits.
     pub fn usual(limits: &Limits) -> Self {
-        Self { forget: true, opening: limits.handshake_timeout }
+        Self { forget: true, opening: limits.handshake_timeout, journal: None }
     }
 }
 
@@ -111,7 +114,7 @@ pub fn sweep(
     services: usize,
     limits: &Limits,
     now: Nanos,
-    how: How,
+    how: How<'_>,
     open: &mut dyn FnMut(FlowKey, &Flow),
 ) -> io::Result<Sweep> {
     let out = Sweep {
@@ -130,7 +133,7 @@ struct Pass<'a> {
     services: usize,
     limits: &'a Limits,
     now: Nanos,
-    how: How,
+    how: How<'a>,
     /// Is shown each flow that is open.
     open: &'a mut dyn FnMut(FlowKey, &Flow),
     out: Sweep,
@@ -146,12 +149,16 @@ impl Pass<'_> {
                 entries += 1;
                 match fate(flow, self.now, self.limits, LINGER, self.how.opening) {
                     Fate::Keep => self.open(*key, flow),
-                    Fate::Drop | Fate::End(_) => over.push((*key, flow.has(Flow::MOVED))),
+                    Fate::Drop | Fate::End(_) => over.push((*key, *flow)),
                 }
             })?;
             self.out.entries[first + i] = entries;
             // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
-            for (key, moved) in over {
+            for (key, flow) in over {
+                let moved = flow.has(Flow::MOVED);
+                if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
+                    journal.note(&key, &flow, half_open)?;
+                }
                 if self.let_go(family, key, half_open)? {
                     self.out.entries[first + i] -= 1;
                     // The scoreboard of one that moved on is in use.
@@ -245,7 +252,7 @@ impl Pass<'_> {
 }
 
 /// Count an end as `agent_ebpf::pipeline` counts one.
-pub(super) fn count_end(totals: &mut [u64], flow: &Flow, end: End) {
+pub(crate) fn count_end(totals: &mut [u64], flow: &Flow, end: End) {
     totals[Traffic::Closed.place(closer(end.close), end.close as usize)] += 1;
     totals[Traffic::Served.place(Side::Client, end.served as usize)] += 1;
     if end.unanswered > 0 {

@@ -1,12 +1,13 @@
 //! Entries of a map, one by one and in batches.
 
-use super::bpf;
+use super::{bpf, owned};
 use bytemuck::{Pod, Zeroable};
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
+const BPF_MAP_CREATE: i32 = 0;
 const BPF_MAP_LOOKUP_ELEM: i32 = 1;
 const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
@@ -36,6 +37,25 @@ impl Element {
     fn new<K>(map: BorrowedFd<'_>, key: &K, value: u64, flags: u64) -> Self {
         Self { map_fd: map.as_raw_fd() as u32, reserved: 0, key: &raw const *key as u64, value, flags }
     }
+}
+
+/// Make a hash map that takes memory for what is in it only.
+pub fn create_hash<K: Pod, V: Pod>(entries: u32) -> io::Result<OwnedFd> {
+    #[repr(C)]
+    #[derive(Clone, Copy, Pod, Zeroable)]
+    struct Create {
+        map_type: u32,
+        key_size: u32,
+        value_size: u32,
+        max_entries: u32,
+        map_flags: u32,
+    }
+    const BPF_MAP_TYPE_HASH: u32 = 1;
+    const BPF_F_NO_PREALLOC: u32 = 1;
+    let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
+    let (map_type, map_flags) = (BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC);
+    bpf(BPF_MAP_CREATE, &mut Create { map_type, key_size, value_size, max_entries: entries, map_flags })
+        .map(owned)
 }
 
 /// Set an entry of a map.

@@ -1,13 +1,15 @@
 //! The commands of bpf(2) that aya has no call for, as safe functions.
 
+pub mod cell;
 pub mod map;
+pub mod pin;
 pub mod program;
 
 use agent_ebpf::time::Nanos;
 use bytemuck::Pod;
 use std::{
     io,
-    os::fd::{FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
 /// Run one command. Every attribute here is plain data, padded to a size that every kernel since 5.10 takes.
@@ -21,6 +23,36 @@ fn bpf<T: Pod>(command: i32, attribute: &mut T) -> io::Result<i32> {
 fn owned(fd: i32) -> OwnedFd {
     // SAFETY: the kernel has just made this descriptor for us, and nothing else owns it.
     unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Wait until every program that was running has ended: one that was replaced may still count on another processor.
+pub fn quiesce() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: this command takes no memory; it waits for a grace period of the kernel's.
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if done != 0 {
+        // A filter forbids the call, or the kernel keeps processors to itself (nohz_full).
+        // tidy: allow sleep: no program runs that long, and nothing else tells
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+/// What no other network namespace has had since this system booted; 0 before Linux 5.14.
+pub fn namespace_cookie() -> u64 {
+    const SO_NETNS_COOKIE: libc::c_int = 71;
+    let Ok(socket) = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0)) else { return 0 };
+    let (mut cookie, mut len) = (0u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the kernel writes at most `len` bytes to a value of that size.
+    let done = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut len,
+        )
+    };
+    if done == 0 { cookie } else { 0 }
 }
 
 /// What the kernel's programs call now: nanoseconds of CLOCK_MONOTONIC.

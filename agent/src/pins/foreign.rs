@@ -1,0 +1,100 @@
+//! Whether what is pinned under our names is ours.
+
+use crate::{
+    probe::object,
+    sys::{
+        pin::{self, Facts},
+        program,
+    },
+};
+use anyhow::{Context as _, Result, bail};
+use aya::maps::MapData;
+use aya_obj::Object;
+use std::{collections::BTreeMap, fs, os::fd::AsFd as _, path::Path};
+
+/// Type, key size and value size of each of the object's maps.
+pub struct Shapes(BTreeMap<String, [u32; 3]>);
+
+impl Shapes {
+    /// As the kernel object has them.
+    pub fn read() -> Result<Self> {
+        let object =
+            Object::parse(object::OBJECT).context("the kernel object cannot be read; rebuild the agent")?;
+        let shapes = object.maps.iter();
+        Ok(Self(
+            shapes.map(|(name, m)| (name.clone(), [m.map_type(), m.key_size(), m.value_size()])).collect(),
+        ))
+    }
+
+    /// Refuse a pin that is not our map of this name, with so many entries where that is given.
+    pub fn check(&self, path: &Path, name: &str, entries: Option<u32>) -> Result<()> {
+        let place = path.display();
+        let remedy = "remove it, or everything here with `fivetuple detach`";
+        let Some(fd) = pin::get(path).with_context(|| format!("{place} cannot be opened; {remedy}"))? else {
+            bail!(
+                "{place} is missing, which the running programs count in: somebody removed it; `fivetuple detach` removes the rest"
+            );
+        };
+        let facts = Facts::of(fd.as_fd())?;
+        let shape = ["map_type", "key_size", "value_size"].map(|name| facts.number(name).unwrap_or(u32::MAX));
+        let wanted = self.0.get(name).copied().unwrap_or_default();
+        let there = facts.number("max_entries");
+        if shape != wanted || entries.is_some_and(|entries| there != Some(entries)) {
+            let told = |[kind, key, value]: [u32; 3]| match kind {
+                u32::MAX => "no map".to_owned(),
+                _ => format!("a map of type {kind} with keys of {key} and values of {value} bytes"),
+            };
+            bail!(
+                "{place} is not ours: it is {}, {} entries, and ours is {}, {} entries; {remedy}",
+                told(shape),
+                there.unwrap_or(0),
+                told(wanted),
+                entries.map_or_else(|| "any number of".to_owned(), |n| n.to_string())
+            );
+        }
+        let info = MapData::from_fd(fd)?.info()?;
+        if info.name_as_str().is_some_and(|called| called != name) {
+            bail!(
+                "{place} is not ours: it is another map, {:?}; {remedy}",
+                info.name_as_str().unwrap_or_default()
+            );
+        }
+        Ok(())
+    }
+
+    /// Refuse to remove a start that was never finished if something in it is not ours.
+    pub fn check_unfinished(&self, generation: &Path) -> Result<()> {
+        for entry in fs::read_dir(generation)? {
+            let entry = entry?;
+            let name = entry.file_name();
+            if let Some(name) = name.to_str().filter(|name| self.0.contains_key(*name)) {
+                self.check(&entry.path(), name, None)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Refuse a pinned link that is not one of ours: of another kind, or with another program. Whether it hangs on an
+/// interface still.
+pub fn check_link(path: &Path, kind: &str, program: &str) -> Result<Option<bool>> {
+    let Some(fd) = pin::get(path).with_context(|| format!("cannot open {}", path.display()))? else {
+        return Ok(None);
+    };
+    let facts = Facts::of(fd.as_fd())?;
+    let remedy = "remove it, or everything there with `fivetuple detach`";
+    match facts.text("link_type") {
+        Some(there) if there == kind => {}
+        Some(there) => {
+            bail!("{} is not ours: it is a link of type {there}, not {kind}; {remedy}", path.display())
+        }
+        None => bail!("{} is not ours: it is no link; {remedy}", path.display()),
+    }
+    // Asking for the name takes rights that the agent can do without.
+    if let Some(Ok(name)) = facts.number("prog_id").map(program::program_name)
+        && name != program
+    {
+        bail!("{} is not ours: its program is {name}, not {program}; {remedy}", path.display());
+    }
+    Ok(Some(facts.number("ifindex") != Some(0)))
+}
