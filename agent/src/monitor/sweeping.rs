@@ -22,10 +22,11 @@ use tracing::{error, info, warn};
 /// How often the tables are swept, at most and at least. Flows that have ended stay until then: on a gateway with
 /// thousands of new connections a second they would fill the table.
 const OFTEN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
-/// How often closed connections that are out of their TIME-WAIT window are forgotten: it is a large table, and a
+/// How often at most closed connections that are out of their TIME-WAIT window are forgotten: it is a large table, and a
 /// window of a minute.
 const FORGET: Duration = Duration::from_secs(10);
-/// A sweep may take this part of the time at most: with large tables it comes less often.
+/// A sweep of the flows may take this part of the time at most, and one of the closed five-tuples: with large
+/// tables they come less often.
 const SHARE: u32 = 20;
 /// The same while a table of flows is more than half full: room comes first.
 const SHARE_CROWDED: u32 = 2;
@@ -72,8 +73,8 @@ impl Flood {
 impl Monitor {
     /// Sweeps until `stop`.
     pub(super) fn keep_sweeping(&self, stop: &AtomicBool) {
-        let mut pause = OFTEN.1;
-        let (mut sweep_at, mut forget_at) = (Instant::now(), Instant::now());
+        let (mut last, mut cost) = (Instant::now(), Duration::ZERO);
+        let (mut sweep_at, mut forget_at) = (last, last);
         while !stop.load(Ordering::Relaxed) {
             if Instant::now() < sweep_at {
                 thread::park_timeout((sweep_at - Instant::now()).min(super::DRAIN));
@@ -81,10 +82,7 @@ impl Monitor {
             }
             let began = Instant::now();
             let forget = began >= forget_at;
-            if forget {
-                forget_at = began + FORGET;
-            }
-            if let Err(e) = self.sweep(pause, forget) {
+            if let Err(e) = self.sweep(began - last, forget) {
                 error!(error = %e, "cannot sweep the tables; old flows stay until this works");
             }
             if let Err(e) = self.prove_legs() {
@@ -100,8 +98,15 @@ impl Monitor {
             let limits = self.in_force().watch.limits.clone();
             let shortest = limits.handshake_timeout.min(limits.flow_idle_timeout).min(limits.stall);
             let shortest = if self.records().flood.on { OFTEN.0 } else { shortest };
-            pause = (shortest / 4).clamp(OFTEN.0, OFTEN.1).max(began.elapsed() * share);
-            sweep_at = Instant::now() + pause;
+            last = began;
+            // What the closed five-tuples cost is paid for by when they are looked at next: if the flows
+            // waited for it, too, their tables would be full before the next sweep.
+            if forget {
+                forget_at = began + FORGET.max(began.elapsed() * SHARE);
+            } else {
+                cost = began.elapsed();
+            }
+            sweep_at = Instant::now() + (shortest / 4).clamp(OFTEN.0, OFTEN.1).max(cost * share);
         }
     }
 
@@ -137,9 +142,9 @@ impl Monitor {
         FLOWS.iter().any(|place| 2 * entries[*place] > self.capacities[*place].1)
     }
 
-    /// Sweeps the tables; `pause` is the time from sweep to sweep. What is kept is not held meanwhile: the ring is read and
+    /// Sweeps the tables; the sweep before began `since` ago. What is kept is not held meanwhile: the ring is read and
     /// scrapes are answered.
-    fn sweep(&self, pause: Duration, forget: bool) -> Result<()> {
+    fn sweep(&self, since: Duration, forget: bool) -> Result<()> {
         let (limits, room, names, allowed) = {
             let in_force = self.in_force();
             let room = in_force.room as usize;
@@ -178,7 +183,7 @@ impl Monitor {
             records.events.settle(&last);
         }
         // The last point tells a sweep after the first at the latest, and one to spare.
-        records.inside.settle(clock, nanos(sweep::LINGER + 2 * pause));
+        records.inside.settle(clock, nanos(sweep::LINGER + 2 * since));
         records.log.flush();
         records.swept = swept;
         Ok(())
