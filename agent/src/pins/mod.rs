@@ -133,18 +133,7 @@ impl Pins {
             cell.set(&saved).context("cannot keep the agent's own counts")?;
             journal.begin(old.swept)?;
             sources.pop();
-            let pins = Self {
-                directory,
-                tables,
-                fresh: false,
-                sources: Mutex::new(Vec::new()),
-                dropped: Vec::new(),
-                description: Mutex::new(description),
-                journal,
-                cell,
-                saved: Mutex::new(saved),
-            };
-            (pins, old)
+            (Self::of(directory, tables, description, journal, cell, saved), old)
         } else {
             let mut own = Own::new(description.points.len(), description.room as usize);
             let from = &last.description;
@@ -179,7 +168,19 @@ impl Pins {
         cell.pin(&tables.join(OWN)).context("cannot pin the agent's own counts")?;
         let journal = Journal::make(&tables)?;
         journal.begin(own.swept)?;
-        Ok(Self {
+        Ok(Self::of(directory, tables, description, journal, cell, saved))
+    }
+
+    /// With nothing that earlier generations left.
+    fn of(
+        directory: Directory,
+        tables: PathBuf,
+        description: Description,
+        journal: Journal,
+        cell: Cell,
+        saved: Vec<u8>,
+    ) -> Self {
+        Self {
             directory,
             tables,
             fresh: false,
@@ -189,7 +190,7 @@ impl Pins {
             journal,
             cell,
             saved: Mutex::new(saved),
-        })
+        }
     }
 
     /// Where the tables are pinned.

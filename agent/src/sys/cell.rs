@@ -1,19 +1,16 @@
 //! A map of one entry, which holds any bytes: for what the agent itself keeps in the kernel.
 
 use super::{
-    bpf, owned,
+    bpf,
+    map::{BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, Create, Element},
     pin::{self, Facts},
 };
-use bytemuck::{Pod, Zeroable};
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
 };
 
-const BPF_MAP_CREATE: i32 = 0;
-const BPF_MAP_LOOKUP_ELEM: i32 = 1;
-const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 
 /// A map of one entry.
@@ -25,19 +22,10 @@ pub struct Cell {
 impl Cell {
     /// Make one that holds these bytes.
     pub fn holding(value: &[u8]) -> io::Result<Self> {
-        #[repr(C)]
-        #[derive(Clone, Copy, Pod, Zeroable)]
-        struct Create {
-            map_type: u32,
-            key_size: u32,
-            value_size: u32,
-            max_entries: u32,
-            map_flags: u32,
-        }
         let (key_size, value_size) = (4, u32::try_from(value.len()).map_err(io::Error::other)?);
-        let mut attribute =
+        let create =
             Create { map_type: BPF_MAP_TYPE_ARRAY, key_size, value_size, max_entries: 1, map_flags: 0 };
-        let cell = Self { fd: owned(bpf(BPF_MAP_CREATE, &mut attribute)?), size: value.len() };
+        let cell = Self { fd: create.make()?, size: value.len() };
         cell.set(value)?;
         Ok(cell)
     }
@@ -84,18 +72,7 @@ impl Cell {
     }
 
     fn call(&self, command: i32, value: u64) -> io::Result<()> {
-        #[repr(C)]
-        #[derive(Clone, Copy, Pod, Zeroable)]
-        struct Element {
-            map_fd: u32,
-            reserved: u32,
-            key: u64,
-            value: u64,
-            flags: u64,
-        }
         let first = 0u32;
-        let key = &raw const first as u64;
-        let map_fd = self.fd.as_raw_fd() as u32;
-        bpf(command, &mut Element { map_fd, reserved: 0, key, value, flags: 0 }).map(drop)
+        bpf(command, &mut Element::new(self.fd.as_fd(), &first, value, 0)).map(drop)
     }
 }

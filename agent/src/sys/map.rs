@@ -8,8 +8,8 @@ use std::{
 };
 
 const BPF_MAP_CREATE: i32 = 0;
-const BPF_MAP_LOOKUP_ELEM: i32 = 1;
-const BPF_MAP_UPDATE_ELEM: i32 = 2;
+pub(super) const BPF_MAP_LOOKUP_ELEM: i32 = 1;
+pub(super) const BPF_MAP_UPDATE_ELEM: i32 = 2;
 const BPF_MAP_DELETE_ELEM: i32 = 3;
 const BPF_MAP_GET_NEXT_KEY: i32 = 4;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: i32 = 21;
@@ -25,7 +25,7 @@ pub const BPF_F_LOCK: u64 = 4;
 
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
-struct Element {
+pub(super) struct Element {
     map_fd: u32,
     reserved: u32,
     key: u64,
@@ -34,28 +34,35 @@ struct Element {
 }
 
 impl Element {
-    fn new<K>(map: BorrowedFd<'_>, key: &K, value: u64, flags: u64) -> Self {
+    pub(super) fn new<K>(map: BorrowedFd<'_>, key: &K, value: u64, flags: u64) -> Self {
         Self { map_fd: map.as_raw_fd() as u32, reserved: 0, key: &raw const *key as u64, value, flags }
+    }
+}
+
+/// What a map is made from: the beginning of the attribute of `BPF_MAP_CREATE`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+pub(super) struct Create {
+    pub map_type: u32,
+    pub key_size: u32,
+    pub value_size: u32,
+    pub max_entries: u32,
+    pub map_flags: u32,
+}
+
+impl Create {
+    pub(super) fn make(mut self) -> io::Result<OwnedFd> {
+        bpf(BPF_MAP_CREATE, &mut self).map(owned)
     }
 }
 
 /// Make a hash map that takes memory for what is in it only.
 pub fn create_hash<K: Pod, V: Pod>(entries: u32) -> io::Result<OwnedFd> {
-    #[repr(C)]
-    #[derive(Clone, Copy, Pod, Zeroable)]
-    struct Create {
-        map_type: u32,
-        key_size: u32,
-        value_size: u32,
-        max_entries: u32,
-        map_flags: u32,
-    }
     const BPF_MAP_TYPE_HASH: u32 = 1;
     const BPF_F_NO_PREALLOC: u32 = 1;
     let (key_size, value_size) = (size_of::<K>() as u32, size_of::<V>() as u32);
     let (map_type, map_flags) = (BPF_MAP_TYPE_HASH, BPF_F_NO_PREALLOC);
-    bpf(BPF_MAP_CREATE, &mut Create { map_type, key_size, value_size, max_entries: entries, map_flags })
-        .map(owned)
+    Create { map_type, key_size, value_size, max_entries: entries, map_flags }.make()
 }
 
 /// Set an entry of a map.
