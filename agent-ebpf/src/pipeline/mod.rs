@@ -492,7 +492,7 @@ fn stranger(x: &mut Scratch) {
 }
 
 /// The short way; true if the segment was taken whole.
-#[inline(always)]
+#[inline(never)]
 fn quickly<W: World, F: Frame>(
     w: &W,
     frame: &F,
@@ -501,7 +501,7 @@ fn quickly<W: World, F: Frame>(
     direction: Direction,
     h: *mut HealthCounts,
 ) -> bool {
-    if !quickly_read(frame, point, p) || !quickly_passed(w, frame, p, direction) {
+    if !quick::read(frame, point, p) || !quick::pass(w, frame, p, direction) {
         return false;
     }
     note(h, Health::Counted);
@@ -516,16 +516,6 @@ fn quickly<W: World, F: Frame>(
         None => note(h, Health::MapError),
     }
     true
-}
-
-#[inline(never)]
-fn quickly_read<F: Frame>(frame: &F, point: u8, p: &mut Plain) -> bool {
-    quick::read(frame, point, p)
-}
-
-#[inline(never)]
-fn quickly_passed<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Direction) -> bool {
-    quick::pass(w, frame, p, direction)
 }
 
 #[inline(always)]
