@@ -116,7 +116,7 @@ impl Between {
 
     fn compare(&mut self, one: usize, near: &Connection, far: &Connection, ahead: i64) {
         self.compared.insert(one);
-        let ways = [Way::of(Side::Client, near, far), Way::of(Side::Server, far, near)];
+        let ways = [Way::of(Side::Client, near, far, true), Way::of(Side::Server, far, near, true)];
         for (crossing, way) in self.sides.iter_mut().zip(ways) {
             crossing.add(one, way);
         }
