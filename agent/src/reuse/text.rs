@@ -77,6 +77,24 @@ fn at_point(at: &AtPoint) -> String {
             counted(at.collisions_without_gap, "collision")
         );
     }
+    if let Some(elsewhere) = &at.elsewhere {
+        let _ = writeln!(
+            text,
+            " Not by these five-tuples: {} of them have another address or port at {}, and that is what collides. Its \
+             TIME-WAIT and what would help are told there.",
+            elsewhere.collisions, elsewhere.point
+        );
+    }
+    if let Some(mixed) = &at.mixed {
+        let _ = writeln!(
+            text,
+            " No TIME-WAIT explains them: gaps that collided and gaps that were answered lie among each other from {} to \
+             {}. What collides may be another five-tuple, behind a box that changes addresses or ports: ask at a point \
+             behind it.",
+            seconds(mixed.smallest_answered_seconds),
+            seconds(mixed.largest_colliding_seconds)
+        );
+    }
     if let Some(in_force) = &at.in_force {
         text += &told_in_force(in_force);
         text += &what_if(at);
