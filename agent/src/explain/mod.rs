@@ -16,7 +16,7 @@ pub mod text;
 
 use crate::{
     api::{ConnectionFilter, ExplainFilter, Refusal},
-    cli::{DEFAULT_LISTEN, ExplainArgs, ReportOutput},
+    cli::{ExplainArgs, ReportOutput},
     connection::{
         Connection,
         source::{self, Told},
@@ -33,7 +33,14 @@ const LEVEL: f64 = 0.05;
 
 /// Compare and print; false when a part of a capture could not be read.
 pub fn main(args: &ExplainArgs) -> Result<bool> {
-    let (report, whole) = if args.of.files.is_empty() { (of_agent(args)?, true) } else { of_captures(args)? };
+    let (report, whole) = match source::one_agent(&args.of) {
+        _ if !args.of.files.is_empty() => of_captures(args)?,
+        Some(url) => (of_agent(&url, asked(args))?, true),
+        None => {
+            let (_, Told { connections, gaps }) = source::of_agents(&args.of)?;
+            (report(&connections, asked(args), gaps), true)
+        }
+    };
     if report.sections.is_empty() {
         bail!("{}", report.answer);
     }
@@ -85,12 +92,10 @@ fn strongest(sections: &[Section]) -> Option<&Section> {
     sections.iter().reduce(|best, next| if better(next, best) { next } else { best })
 }
 
-fn of_agent(args: &ExplainArgs) -> Result<Report> {
-    let url = args.of.url.clone().unwrap_or_else(|| format!("http://{DEFAULT_LISTEN}"));
-    let asked = asked(args);
+fn of_agent(url: &str, asked: ExplainFilter) -> Result<Report> {
     let query = [("svc", asked.svc), ("since_seconds", asked.since_seconds.map(|s| s.to_string()))];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url.trim_end_matches('/'), "/api/v1/explain", &query)?;
+    let body = fetch(url, "/api/v1/explain", &query)?;
     serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than an explanation; is it an agent of this version?")
     })
