@@ -26,7 +26,10 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use report::{Report, Section};
-use std::io::{self, Write as _};
+use std::{
+    cmp::Ordering,
+    io::{self, Write as _},
+};
 
 /// How often something is claimed, at most, where nothing is the matter.
 const LEVEL: f64 = 0.05;
@@ -65,10 +68,11 @@ pub fn of_backend(backend: &dyn Backend, asked: &ExplainFilter) -> Result<Report
 /// Compares the connections.
 pub fn report(connections: &[Connection], asked: ExplainFilter, gaps: Vec<String>) -> Report {
     let groups = population::groups(connections);
-    let sections: Vec<Section> =
+    let mut sections: Vec<Section> =
         groups.iter().map(|group| section::section(group, LEVEL, groups.len())).collect();
+    sections.sort_by(says_more);
     let ExplainFilter { svc, since_seconds } = asked;
-    let answer = match strongest(&sections) {
+    let answer = match sections.first() {
         Some(section) => section.answer.clone(),
         None => {
             let of = svc.as_ref().map_or(String::new(), |svc| format!(" of service {svc}"));
@@ -79,17 +83,14 @@ pub fn report(connections: &[Connection], asked: ExplainFilter, gaps: Vec<String
     Report { answer, svc, since_seconds, level: LEVEL, sections, gaps }
 }
 
-/// The section that says most; of equals the first.
-fn strongest(sections: &[Section]) -> Option<&Section> {
+/// The section that says more comes first.
+fn says_more(a: &Section, b: &Section) -> Ordering {
     let rank = |section: &Section| {
         let strength = section.candidates.iter().map(|c| c.strength).fold(0.0, f64::max);
         (section.candidates.is_empty(), strength, section.verdict)
     };
-    let better = |a: &Section, b: &Section| {
-        let (a, b) = (rank(a), rank(b));
-        (b.0.cmp(&a.0)).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).is_gt()
-    };
-    sections.iter().reduce(|best, next| if better(next, best) { next } else { best })
+    let (a, b) = (rank(a), rank(b));
+    a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2))
 }
 
 fn of_agent(url: &str, asked: ExplainFilter) -> Result<Report> {

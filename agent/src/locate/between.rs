@@ -182,6 +182,9 @@ impl Between {
             let opened = far.times.opened_ns.wrapping_sub(near.times.opened_ns) as i64;
             self.sides[0].delays.push(opened.wrapping_sub(ahead));
             let kept = matches!(leg, Some((_, Leg::SameClient)));
+            if kept && near.server == far.server {
+                continue;
+            }
             let client = if kept { "kept" } else { "its own" };
             let text = format!("client {client}, server {} -> {}", near.server, far.server);
             *self.rewritten.entry(text).or_default() += 1;
