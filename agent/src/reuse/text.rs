@@ -141,8 +141,8 @@ fn what_if(at: &AtPoint) -> String {
     let title = format!("\nOf {}, with another TIME-WAIT", counted(at.collisions, "collision"));
     let header = words(&["TIME-WAIT", "LEFT", "ANSWERED WITHIN"]);
     let mut text = table(&title, &header, at.what_if.iter().map(row).collect(), |_| true).unwrap_or_default();
-    text +=
-        " ANSWERED WITHIN: reuses that went well with a gap below it; a longer TIME-WAIT endangers them.\n";
+    text += " ANSWERED WITHIN: reuses that went well with a gap below it; a longer TIME-WAIT endangers them, and where one of \
+          them collides the next use, which collided, may live.\n";
     match &at.change {
         Some(change) => {
             let error = at.round_trips.map_or_else(
