@@ -131,7 +131,11 @@ pub struct Facts {
     pub closed: Option<Close>,
     /// The five-tuple is to be remembered as closed (now, or with a newer time).
     pub remember: bool,
-    /// A request or an answer begins with it, of a service whose texts are asked for.
+    /// It is its side's turn to begin: a request, or the answer to one.
+    pub turn: bool,
+    /// A request or an answer begins with it.
+    pub begins: bool,
+    /// The same, and its service's texts are asked for.
     pub text: bool,
     /// What it came to for the client, if it ended.
     pub served: Served,
@@ -196,6 +200,8 @@ impl Facts {
             first_byte_us: None,
             closed: None,
             remember: false,
+            turn: false,
+            begins: false,
             text: false,
             served: Served::Unused,
             unanswered: 0,

@@ -47,6 +47,8 @@ mod reuse_tests;
 mod rtt_tests;
 #[cfg(test)]
 mod talk;
+#[cfg(test)]
+mod text_tests;
 
 /// A plain segment for unit tests: an ACK of a client at 10.0.0.1:40000 to 10.0.0.2:443.
 #[cfg(test)]

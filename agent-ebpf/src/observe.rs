@@ -229,11 +229,10 @@ pub fn observe(flow: &mut Flow, score: Option<&mut Scoreboard>, s: &Segment, at:
         let (flow, f) = (settled(flow), settled(f));
         if speaks(s, f) {
             let bytes = if f.new < s.payload { f.new } else { s.payload };
-            let asks = matches!(f.side, Side::Client) && !flow.has(Flow::PENDING);
             f.first_byte_us = converse(flow, f.side, bytes, s.segments, s.first, at.now);
-            // Only in order: what overtook the beginning is none.
-            let begins = (asks || f.first_byte_us.is_some()) && matches!(f.verdict, Verdict::InOrder);
-            f.text = begins && flow.has(Flow::TEXT);
+            // What overtook the beginning is none; the beginning fills the hole that it opened.
+            f.begins |= f.turn && matches!(f.verdict, Verdict::InOrder);
+            f.text = f.begins && flow.has(Flow::TEXT);
         }
     }
     let (flow, f) = (settled(flow), settled(f));
@@ -309,6 +308,7 @@ fn recall(flow: &mut Flow, s: &Segment, at: &Sighting, f: &mut Facts) {
     f.data_before = flow.exchanges > 0 || flow.has(Flow::ANSWERED);
     f.second_exchange = flow.exchanges > 1;
     f.silence = if f.opened.is_some() { 0 } else { at.now.since(flow.last_seen()) };
+    f.turn = matches!(f.side, Side::Server) == flow.has(Flow::PENDING);
     f.idle_limit = at.settings.idle;
     f.cause = flow.cause;
     f.gap = flow.gap;

@@ -29,9 +29,9 @@ pub struct Hole {
     pub opened_at: Stamp,
     /// IPv4 identification of the segment that opened it.
     pub opener_id: u16,
-    /// [`Hole::REFILLED`] or [`Hole::BY_NEWER`], or 0 for a hole. Kept while no hole wants the slot, for the first
-    /// copy may yet come.
-    pub refilled: u16,
+    /// [`Hole::REFILLED`] or [`Hole::BY_NEWER`], kept while no hole wants the slot, for the first copy may yet come; of a
+    /// hole [`Hole::BEGINS`] or 0.
+    pub bits: u16,
 }
 
 impl Hole {
@@ -39,6 +39,8 @@ impl Hole {
     pub const REFILLED: u16 = 1;
     /// The same, with a later TSval than that of the segment that opened it.
     pub const BY_NEWER: u16 = 3;
+    /// A request or an answer begins where it does.
+    pub const BEGINS: u16 = 1 << 2;
 
     /// 1 for a slot without a hole.
     #[inline(always)]
@@ -49,7 +51,25 @@ impl Hole {
     /// 1 for one that nothing has filled.
     #[inline(always)]
     fn missing(&self) -> u32 {
-        (self.free() ^ 1) & (self.refilled as u32 ^ 1)
+        (self.free() ^ 1) & (self.refilled() ^ 1)
+    }
+
+    /// 1 for one that was filled by what was sent again.
+    #[inline(always)]
+    fn refilled(&self) -> u32 {
+        self.bits as u32 & 1
+    }
+
+    /// 1 for one that a request or an answer begins with.
+    #[inline(always)]
+    fn begins(&self) -> u32 {
+        (self.bits / Self::BEGINS) as u32 & 1
+    }
+
+    /// Whether a request or an answer begins with it, and at this number.
+    #[inline(always)]
+    pub fn begins_at(&self, seq: SeqNum) -> bool {
+        self.begins() & same(self.start.0, seq.0) != 0
     }
 }
 
@@ -210,7 +230,7 @@ impl HalfScore {
     /// Opens a hole; false when the oldest one had to be dropped for it.
     #[inline(always)]
     pub fn open(&mut self, hole: Hole) -> bool {
-        if let Some(i) = self.find(|h| (h.free() << 1) | (h.refilled as u32 & 1)) {
+        if let Some(i) = self.find(|h| (h.free() << 1) | h.refilled()) {
             self.holes[i] = hole;
             return true;
         }
@@ -227,15 +247,13 @@ impl HalfScore {
     /// no hole wants; `newer` says that it has a later TSval than the opener.
     #[inline(always)]
     pub fn refill(&mut self, start: SeqNum, end: SeqNum, newer: bool) {
-        let refilled = if newer { Hole::BY_NEWER } else { Hole::REFILLED };
-        let hole = Hole { start, end, refilled, ..self.filling };
+        let bits = if newer { Hole::BY_NEWER } else { Hole::REFILLED };
+        let hole = Hole { start, end, bits, ..self.filling };
         // The same hole's next segment joins what is kept of it.
         let joins = |h: &Hole| {
-            same(h.end.0, start.0)
-                & same(h.opened_at.0, hole.opened_at.0)
-                & same(h.refilled as u32, refilled as u32)
+            same(h.end.0, start.0) & same(h.opened_at.0, hole.opened_at.0) & same(h.bits as u32, bits as u32)
         };
-        let fit = |h: &Hole| (h.free() << 1) | ((h.refilled as u32 & 1) * (1 | (2 * joins(h))));
+        let fit = |h: &Hole| (h.free() << 1) | (h.refilled() * (1 | (2 * joins(h))));
         if let Some(i) = self.find(fit) {
             let h = &mut self.holes[i];
             let start = if h.free() | joins(h) ^ 1 != 0 { start } else { h.start };
@@ -246,7 +264,7 @@ impl HalfScore {
     /// The hole that `[seq, end)` lay in before it was sent again.
     #[inline(always)]
     pub fn refilled(&mut self, seq: SeqNum, end: SeqNum) -> Option<&Hole> {
-        let i = self.find(|h| h.refilled as u32 & 1 & !after(h.start, seq) & !after(end, h.end))?;
+        let i = self.find(|h| h.refilled() & !after(h.start, seq) & !after(end, h.end))?;
         Some(&self.holes[i])
     }
 
@@ -267,14 +285,14 @@ impl HalfScore {
     pub fn fill(&mut self, seq: SeqNum, end: SeqNum) {
         self.filled = 0;
         let meets = |h: &Hole| h.missing() & after(end, h.start) & after(h.end, seq);
-        let Some(i) = self.find(meets) else { return };
+        let Some(i) = self.find(|h| meets(h) << h.begins()) else { return };
         let h = self.holes[i];
         self.filling = h;
         if seq.after(h.start) && h.end.after(end) {
             // Filled in the middle: what is left above needs a slot of its own, and nothing else was touched.
             self.filled = end.distance(seq) as u32;
             self.holes[i].end = seq;
-            self.open(Hole { start: end, ..h });
+            self.open(Hole { start: end, bits: 0, ..h });
             return;
         }
         for h in &mut self.holes {
@@ -284,6 +302,7 @@ impl HalfScore {
             let head_stays = after(seq, h.start);
             h.end = pick(met & head_stays, seq, h.end);
             h.start = pick(met & (head_stays ^ 1), to, h.start);
+            h.bits &= !(Hole::BEGINS * (met & (head_stays ^ 1)) as u16);
         }
     }
 
@@ -423,8 +442,7 @@ mod tests {
             s.refill(SeqNum(seq), SeqNum(seq + 100), true);
         }
         assert_eq!(holes(&s), []);
-        let kept =
-            |s: &mut HalfScore| s.refilled(SeqNum(100), SeqNum(300)).map(|h| (h.opener_id, h.refilled));
+        let kept = |s: &mut HalfScore| s.refilled(SeqNum(100), SeqNum(300)).map(|h| (h.opener_id, h.bits));
         assert_eq!(kept(&mut s), Some((300, Hole::BY_NEWER)), "one range, of one hole");
         assert_eq!(s.refilled(SeqNum(250), SeqNum(301)), None);
         for i in 10..17 {

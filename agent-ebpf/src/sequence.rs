@@ -118,7 +118,7 @@ pub fn locate(me: &mut Half, peer: &Half, score: &mut HalfScore, s: &Segment, at
             opener_ts: s.options.ts_val,
             opened_at: at.now.stamp(),
             opener_id: s.ip_id,
-            refilled: 0,
+            bits: Hole::BEGINS * f.turn as u16,
         };
         f.hole_dropped = !score.open(hole);
     }
@@ -142,6 +142,7 @@ pub fn decide(flow: &mut Flow, score: &mut HalfScore, s: &Segment, at: &Sighting
         return;
     }
     f.new += score.filled;
+    f.begins = score.filling.begins_at(s.seq);
     f.hole_age_us = c.now.stamp().since(score.filling.opened_at);
     (f.verdict, f.evidence) = if score.filled < f.known_end.distance(s.seq) as u32 {
         // A first sending never overlaps what was sent before it.
@@ -346,7 +347,7 @@ fn overtaken_by_its_repeat(
     }
     // As old as the opener is older than the repeat, if that one's clock had moved on.
     let age = s.options.ts_val.wrapping_sub(hole.opener_ts) as i32;
-    let before = age < 0 || (age == 0 && hole.refilled == Hole::BY_NEWER);
+    let before = age < 0 || (age == 0 && hole.bits == Hole::BY_NEWER);
     if s.options.timestamps && before { Some(Evidence::Timestamp) } else { None }
 }
 

@@ -294,9 +294,9 @@ pub struct ConnectionsArgs {
     /// Captures, each a point named like the file; without any, a running agent is asked
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Where the agent serves [default: http://127.0.0.1:10435]
-    #[arg(long, value_name = "URL", conflicts_with = "files")]
-    pub url: Option<String>,
+    /// Where the agent serves, or each of several (comma separated, repeatable) [default: http://127.0.0.1:10435]
+    #[arg(long = "url", value_name = "URL", value_delimiter = ',', conflicts_with = "files")]
+    pub urls: Vec<String>,
     /// Configuration file (YAML), for the services and limits of captures
     #[arg(long = "config.file", value_name = "PATH", requires = "files")]
     pub config_file: Option<PathBuf>,

@@ -24,6 +24,15 @@ fn predicted(agent: &Agent<'_>, since: Duration) -> [(f64, f64, f64); 3] {
     let report = agent.get_json(&path);
     let in_force = report["prediction"]["in_force_seconds"].as_f64();
     assert!(in_force.is_some_and(|s| (0.9..=1.1).contains(&s)), "TIME-WAIT is 1 s: {in_force:?}");
+    // It is told where the five-tuples are that collide, behind the balancer and not in front of it.
+    let at = |point: &str| {
+        let points = report["points"].as_array().unwrap();
+        points.iter().find(|at| at["point"] == point).unwrap_or_else(|| panic!("no {point} in {report:#}"))
+    };
+    assert_eq!(at("leg1")["in_force"]["seems_seconds"].as_f64(), in_force);
+    let front = at("front");
+    assert!(front["collisions"].as_u64() > Some(0) && front["in_force"].is_null(), "{front:#}");
+    assert_eq!(front["elsewhere"]["point"], "leg1", "{front:#}");
     let stages =
         report["prediction"]["stages"].as_array().unwrap_or_else(|| panic!("no stages in {report:#}"));
     let number =

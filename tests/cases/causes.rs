@@ -39,11 +39,14 @@ fn several_segments_reordered_come_first_and_unanswered_requests_are_counted_exa
         let want = (payments.len() - lost) as f64;
         assert_eq!((results("unanswered"), results("answered")), (unanswered as f64, want), "{point}");
     }
-    // Which URL, which size, no status.
+    // Which URL, which size, no status: where the request's first segment was overtaken, too.
     let list = agent.get_json(&format!("/api/v1/connections?svc={SERVICE}"));
-    for payment in &payments {
-        let here = |c: &&serde_json::Value| c["point"] == "outside" && c["client"]["port"] == payment.port;
-        let c = list["connections"].as_array().unwrap().iter().find(here).unwrap();
+    let list = list["connections"].as_array().unwrap();
+    for (payment, point) in
+        payments.iter().flat_map(|payment| ["outside", "inside", "front"].map(|p| (payment, p)))
+    {
+        let here = |c: &&serde_json::Value| c["point"] == point && c["client"]["port"] == payment.port;
+        let c = list.iter().find(here).unwrap();
         let (http, path) = (&c["http"], format!("/top-up/{}", payment.port));
         assert_eq!((&http["method"], &http["path"]), (&"POST".into(), &path.into()), "{c:#}");
         let status = if payment.answered { 200.into() } else { serde_json::Value::Null };

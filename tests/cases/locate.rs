@@ -129,6 +129,26 @@ fn four_agents_over_http_say_the_same() {
         points.iter().zip(&agents).map(|(p, a)| format!("{}=http://{}", p.name, a.web())).collect();
     assert_told(&locate(points[0].namespace, &["--svc", SERVICE, "--points", &sources.join(",")]), &payments);
 
+    // Others ask several agents, too.
+    let urls: Vec<String> = agents.iter().map(|agent| format!("http://{}", agent.web())).collect();
+    let first_two = urls[..2].join(",");
+    let ask = |command: &str, more: &[&str]| {
+        let arguments = [&[command, "--svc", SERVICE, "--url", &first_two], more].concat();
+        let output = run_to_end(points[0].namespace, &[&arguments[..], &["--url", &urls[2]]].concat());
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let lost = payments.len() - answered;
+    let cause = format!("request in several segments, reordered. Of those {lost} of {lost} (100 %) failed");
+    let told = ask("explain", &["--since", "1h"]);
+    assert!(told.contains(&cause), "{cause} is not in {told}");
+    let told = ask("reuse", &["--output=json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let counts = |at: &Value| (at["point"].as_str().unwrap().to_owned(), at["connections"].as_u64().unwrap());
+    let counted: Vec<_> = told["points"].as_array().unwrap().iter().map(counts).collect();
+    let all = payments.len() as u64;
+    assert_eq!(counted, ["front", "inside", "outside"].map(|point| (point.to_owned(), all)));
+
     let [outside, inside, front, behind] = agents;
     let gone = format!("http://{}", behind.web());
     end(behind);

@@ -4,6 +4,7 @@ mod bank_g;
 mod bank_g_solved;
 mod campus_card;
 mod causes;
+mod delays;
 mod demo;
 mod locate;
 mod nat;

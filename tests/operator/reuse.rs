@@ -195,6 +195,15 @@ fn gaps(world: &Gateway, agent: &Agent) {
     }
     let labels = [("holder", "syn_receiver"), ("outcome", "accepted"), ("from", "client")];
     exactly(agent, REUSES, &of, &[(&labels, 5)]);
+    // Each is compared between the points, also those whose five-tuple was taken before the table let go of them.
+    let way = [("svc", "gaps"), ("point", POINTS[0]), ("to", POINTS[1])];
+    eventually(DEADLINE, "all six connections compared", || {
+        let compared = agent.metrics().get("fivetuple_inside_connections_total", &way);
+        if compared == 6.0 { Ok(()) } else { Err(compared) }
+    });
+    for what in ["lost_segments", "reordered_segments", "added_segments", "added_resets"] {
+        assert_eq!(agent.metrics().sum(&format!("fivetuple_inside_{what}_total"), &way), 0.0, "{what}");
+    }
 }
 
 /// The same initial number is the same SYN: on a new five-tuple, on a reused one, and late from a closed connection.

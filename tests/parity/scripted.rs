@@ -7,9 +7,11 @@ use agent_ebpf::counter::{Series, width};
 use agent_ebpf::facts::RetransKind;
 use agent_ebpf::histogram::Histogram;
 use agent_ebpf::label::Side;
+use agent_ebpf::record::Record;
 use agent_ebpf::traffic::Traffic;
 use harness::impair::Direction;
 use harness::script::Script;
+use harness::tcp::pattern_bytes;
 use harness::topology::{CLIENT, SERVER};
 
 use harness::parity::packet::{Hook, Packet};
@@ -145,6 +147,49 @@ fn every_case_is_told_and_kernel_and_host_agree() {
     let wanted = rows.chain(causes).chain(origins).chain(holders).chain(outcomes).chain(kinds);
     let missing: Vec<_> = wanted.filter(|(series, value)| !has(series, value)).collect();
     assert!(missing.is_empty(), "no case tells {missing:?}");
+}
+
+/// What passes after a handshake, and of it what is quoted: who said it, from which byte on, and how many.
+type Quotes = (&'static str, &'static [(Side, u64, usize)]);
+
+const QUOTED: &[Quotes] = &[
+    (EXCHANGE, &[(Side::Client, 0, 100), (Side::Server, 0, 256)]),
+    (
+        "+1ms C . len=100\n +1ms C P. len=100\n +1ms S P. len=50\n +1ms C P. len=20",
+        &[(Side::Client, 0, 100), (Side::Server, 0, 50), (Side::Client, 200, 20)],
+    ),
+    (
+        "+1ms C . len=300 seq=301\n +10us C . len=300 seq=1\n +10us C P. len=300 seq=601\n +1ms S . len=40 seq=41\n +10us S P. len=40 seq=1",
+        &[(Side::Client, 0, 256), (Side::Server, 0, 40)],
+    ),
+    ("+1ms C . len=100 seq=201\n +1ms S . ack=1\n +300ms C P. len=300 seq=1", &[(Side::Client, 0, 256)]),
+    (
+        "+1ms C . len=100\n +1ms C . len=100 seq=301\n +10us C . len=100 seq=201\n +10us C . len=100 seq=101",
+        &[(Side::Client, 0, 100)],
+    ),
+    (
+        "+1ms C . len=100 seq=301\n +10us C . len=100 seq=101\n +10us C . len=50 seq=1\n +10us C . len=50 seq=51",
+        &[(Side::Client, 0, 50)],
+    ),
+];
+
+#[test]
+fn what_requests_and_answers_begin_with_is_quoted_in_whatever_order_it_passes() {
+    let mut rig = Rig::get();
+    for (rest, expected) in QUOTED {
+        let text = format!("{HANDSHAKE}{rest}");
+        for (script, ingress) in
+            [(Script::default(), Hook::Xdp), (Script::default().isn(u32::MAX - 99, 7), Hook::TcIn)]
+        {
+            let known = agree(&mut rig, &packets(script, &text, ingress), || text.clone());
+            let quotes = known.records.iter().filter_map(|bytes| match Record::decode(bytes) {
+                Ok(Record::Text(quote)) => Some((quote.from, quote.text().to_vec())),
+                _ => None,
+            });
+            let wanted = expected.iter().map(|(from, at, len)| (*from as u32, pattern_bytes(*at, *len)));
+            assert_eq!(quotes.collect::<Vec<_>>(), wanted.collect::<Vec<_>>(), "of\n{text}");
+        }
+    }
 }
 
 /// From a close to the SYN that takes the five-tuple again, by the time handed in: counted to the nanosecond up to the

@@ -100,17 +100,6 @@ fn refused(files: &[&PathBuf], arguments: &[&str]) -> String {
 const TEXT: &str = "\
 At inside: what sets failed connections apart is: request in several segments, reordered. Of those 18 of 18 (100 %) failed, of the others 0 of 54 (0 %).
 
-At outside: failed and good connections differ, but \"request in several segments\" goes together in these data with \"request of 10185 B or more\" (no connection tells them apart): which of them matters cannot be told. Of those 18 of 24 (75.0 %) failed, of the others 0 of 48 (0 %).
-Set apart by
-    WHAT                         FAILED WITH IT   WITHOUT  DIFFERENCE (95 %)      P  COVERS  STANDING
- 1  request in several segments    18/24 75.0 %  0/48 0 %   +75 (+54 to +88)  6e-12   100 %
-    request of 10185 B or more                                                               the same connections
- P: Fisher's exact test, corrected (Holm) for 1 test at each of 2 points; 0.05 or less is told.
- The same for all: several segments, reordered, reordering, retransmissions, five-tuple reuse, reuse gap, client's network, server, service, point, hour of day, client's TTL, client's MSS, timestamps, TLS, VLAN, met mid-way.
- Not known: reuse answer, HTTP method, HTTP path.
- 18 connections failed (18 unanswered), 54 good, from 2023-11-14T22:13:20Z to 2023-11-14T22:37:00Z.
-
-At inside: what sets failed connections apart is: request in several segments, reordered. Of those 18 of 18 (100 %) failed, of the others 0 of 54 (0 %).
 Set apart by
     WHAT                                    FAILED WITH IT   WITHOUT   DIFFERENCE (95 %)      P  COVERS  STANDING
  1  request in several segments, reordered     18/18 100 %  0/54 0 %  +100 (+81 to +100)  1e-16   100 %
@@ -118,6 +107,16 @@ Set apart by
     request of 10185 B or more                                                                           the same connections
  P: Fisher's exact test, corrected (Holm) for 2 tests at each of 2 points; 0.05 or less is told.
  The same for all: retransmissions, five-tuple reuse, reuse gap, client's network, server, service, point, hour of day, client's TTL, client's MSS, timestamps, TLS, VLAN, met mid-way.
+ Not known: reuse answer, HTTP method, HTTP path.
+ 18 connections failed (18 unanswered), 54 good, from 2023-11-14T22:13:20Z to 2023-11-14T22:37:00Z.
+
+At outside: failed and good connections differ, but \"request in several segments\" goes together in these data with \"request of 10185 B or more\" (no connection tells them apart): which of them matters cannot be told. Of those 18 of 24 (75.0 %) failed, of the others 0 of 48 (0 %).
+Set apart by
+    WHAT                         FAILED WITH IT   WITHOUT  DIFFERENCE (95 %)      P  COVERS  STANDING
+ 1  request in several segments    18/24 75.0 %  0/48 0 %   +75 (+54 to +88)  6e-12   100 %
+    request of 10185 B or more                                                               the same connections
+ P: Fisher's exact test, corrected (Holm) for 1 test at each of 2 points; 0.05 or less is told.
+ The same for all: several segments, reordered, reordering, retransmissions, five-tuple reuse, reuse gap, client's network, server, service, point, hour of day, client's TTL, client's MSS, timestamps, TLS, VLAN, met mid-way.
  Not known: reuse answer, HTTP method, HTTP path.
  18 connections failed (18 unanswered), 54 good, from 2023-11-14T22:13:20Z to 2023-11-14T22:37:00Z.
 ";

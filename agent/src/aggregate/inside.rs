@@ -1,7 +1,8 @@
 //! What happens to connections between two points of this host: the same comparison as `locate` makes, kept as metrics.
 //!
-//! A connection's last state comes from each point that saw it, a little after its end. Once none can come any more the
-//! points are put in the order of its first packet, by the one clock they share, and neighbours compared.
+//! A connection's state at its end comes from each point that saw it, and a little later its last state, with what came
+//! after the end; not where its five-tuple has been taken again meanwhile. Once nothing more can come the points are put in
+//! the order of its first packet, by the one clock they share, and neighbours compared.
 
 use super::{
     Names,
@@ -80,47 +81,76 @@ pub struct SideFigures {
 /// Both initial sequence numbers.
 type Numbers = (u32, u32);
 
+/// What a point knows of a connection.
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    sight: Sight,
+    /// Nothing comes after it.
+    last: bool,
+}
+
 /// The comparison under way.
 #[derive(Debug, Default)]
 pub struct Inside {
-    waiting: HashMap<Numbers, Vec<Sight>>,
+    waiting: HashMap<Numbers, Vec<Seen>>,
     due: VecDeque<(Nanos, Numbers)>,
     figures: BTreeMap<Pair, Figures>,
     left_out: u64,
 }
 
 impl Inside {
-    /// Takes the last state of a connection at a point.
-    pub fn take(&mut self, sight: &Sight, now: Nanos) {
+    /// Takes the state of a connection that has ended at a point; the `last` one, or that of its end.
+    pub fn take(&mut self, sight: &Sight, now: Nanos, last: bool) {
         let half = &sight.flow.half;
         if !half.iter().all(|h| h.has(Half::SYN)) || sight.flow.has(Flow::JOINED_LATE) {
             return;
         }
         let client = usize::from(sight.flow.client & 1);
         let numbers = (half[client].isn.0, half[1 - client].isn.0);
+        let seen = Seen { sight: *sight, last };
         if let Some(group) = self.waiting.get_mut(&numbers) {
-            group.push(*sight);
+            match group.iter_mut().find(|known| known.sight.key == sight.key) {
+                Some(known) if known.last => {}
+                Some(known) => *known = seen,
+                None => group.push(seen),
+            }
         } else if self.waiting.len() < ROOM {
-            self.waiting.insert(numbers, vec![*sight]);
+            self.waiting.insert(numbers, vec![seen]);
             self.due.push_back((now, numbers));
         } else {
             self.left_out += 1;
         }
     }
 
-    /// Compares those whose first point told so many nanoseconds ago: of those no more is to come.
-    pub fn settle(&mut self, now: Nanos, patience: u64) {
+    /// Compares those whose first point told so many nanoseconds ago: of those no more is to come, unless `stays` says that
+    /// a connection's last state is still to be told.
+    pub fn settle<E>(
+        &mut self,
+        now: Nanos,
+        patience: u64,
+        mut stays: impl FnMut(&Sight) -> std::result::Result<bool, E>,
+    ) -> std::result::Result<(), E> {
         while let Some((since, numbers)) = self.due.front().copied() {
             if now.since(since) < patience {
                 break;
             }
+            let group = self.waiting.get(&numbers).into_iter().flatten();
+            let mut more = false;
+            for seen in group.filter(|seen| !seen.last) {
+                more |= stays(&seen.sight)?;
+            }
             self.due.pop_front();
+            if more {
+                self.due.push_back((now, numbers));
+                continue;
+            }
             let mut group = self.waiting.remove(&numbers).unwrap_or_default();
-            group.sort_by_key(|sight| sight.flow.opened);
+            group.sort_by_key(|seen| seen.sight.flow.opened);
             for pair in group.windows(2) {
                 self.compare(&pair[0], &pair[1]);
             }
         }
+        Ok(())
     }
 
     /// What was found so far.
@@ -133,7 +163,9 @@ impl Inside {
         self.left_out
     }
 
-    fn compare(&mut self, near: &Sight, far: &Sight) {
+    fn compare(&mut self, near: &Seen, far: &Seen) {
+        let whole = near.last && far.last;
+        let (near, far) = (&near.sight, &far.sight);
         let (from, to) = (near.key.point(), far.key.point());
         if from == to {
             return;
@@ -143,7 +175,7 @@ impl Inside {
         let (near, far, svc) = (of(near), of(far), near.flow.svc);
         let figures = self.figures.entry(Pair { from, to, svc }).or_default();
         figures.connections += 1;
-        let ways = [Way::of(Side::Client, &near, &far), Way::of(Side::Server, &far, &near)];
+        let ways = [Way::of(Side::Client, &near, &far, whole), Way::of(Side::Server, &far, &near, whole)];
         for (side, way) in figures.sides.iter_mut().zip(ways) {
             side.lost += way.lost;
             side.reordered += way.reordered;
@@ -282,6 +314,12 @@ mod tests {
         Sight { key: FlowKey::V4(key), flow, counts: [Counts::default(); 2] }
     }
 
+    /// At this time, after 100 ns; at these points connections stay in the table.
+    fn settle(inside: &mut Inside, now: u64, stays: &[u8]) {
+        let stays = |sight: &Sight| Ok::<_, std::convert::Infallible>(stays.contains(&sight.key.point()));
+        inside.settle(Nanos(now), 100, stays).unwrap();
+    }
+
     #[test]
     fn neighbours_are_compared_once_all_have_told_in_whatever_order() {
         let mut inside = Inside::default();
@@ -289,11 +327,11 @@ mod tests {
         last.flow.half[0].segments = 4;
         last.counts[0].out_of_order = 2;
         for (sight, now) in [(at(1, 1, 40), 0), (last, 5), (at(0, 1, 0), 9), (at(0, 500, 0), 20)] {
-            inside.take(&sight, Nanos(now));
+            inside.take(&sight, Nanos(now), true);
         }
-        inside.settle(Nanos(99), 100);
+        settle(&mut inside, 99, &[]);
         assert!(inside.figures().is_empty());
-        inside.settle(Nanos(100), 100);
+        settle(&mut inside, 100, &[]);
         let pairs: Vec<_> = inside.figures().keys().map(|p| (p.from, p.to)).collect();
         assert_eq!(pairs, [(0, 1), (1, 2)]);
         let [first, second] = [0, 1].map(|i| *inside.figures().values().nth(i).unwrap());
@@ -301,7 +339,7 @@ mod tests {
         assert_eq!((second.connections, second.sides[0].lost, second.sides[0].reordered), (1, 1, 2));
         assert_eq!((first.sides[0].sum, first.sides[1].sum), (40_000, 40_000));
         assert_eq!((first.sides[0].buckets[2], second.sides[0].buckets[2]), (1, 1));
-        inside.settle(Nanos(120), 100);
+        settle(&mut inside, 120, &[]);
         assert_eq!(
             (inside.figures().len(), inside.waiting.len(), inside.due.len()),
             (2, 0, 0),
@@ -310,14 +348,51 @@ mod tests {
     }
 
     #[test]
+    fn the_last_state_counts_and_that_of_the_end_where_none_comes() {
+        let figures = |inside: &Inside| {
+            let one = inside.figures().values().next().copied().unwrap_or_default();
+            (one.connections, one.sides[0].lost, one.sides[0].reordered)
+        };
+        // An acknowledgement came after the end at both points, and a copy of it as well.
+        let more = |point| {
+            let mut last = at(point, 1, 40 * u64::from(point));
+            last.flow.half[0].segments += 1 + u64::from(point);
+            last.counts[0].out_of_order = u32::from(point);
+            last
+        };
+        let mut inside = Inside::default();
+        inside.take(&at(0, 1, 0), Nanos(0), false);
+        inside.take(&at(1, 1, 40), Nanos(3), false);
+        settle(&mut inside, 150, &[1]);
+        assert_eq!(figures(&inside), (0, 0, 0), "the second point will tell more");
+        inside.take(&more(1), Nanos(190), true);
+        inside.take(&at(1, 1, 40), Nanos(191), false);
+        inside.take(&more(0), Nanos(192), true);
+        settle(&mut inside, 249, &[0, 1]);
+        assert_eq!(figures(&inside), (0, 0, 0));
+        settle(&mut inside, 250, &[0, 1]);
+        assert_eq!(figures(&inside), (1, 0, 1));
+        // The next two connections on the five-tuple: at the first point one took the entry of the other.
+        for isn in [7, 8] {
+            inside.take(&at(0, isn, 0), Nanos(300), false);
+            let mut last = at(1, isn, 40);
+            last.flow.half[0].segments -= 1;
+            inside.take(&last, Nanos(301), true);
+        }
+        settle(&mut inside, 400, &[]);
+        assert_eq!(figures(&inside), (3, 0, 1), "what came after the end at one point was not lost");
+        assert_eq!((inside.waiting.len(), inside.due.len()), (0, 0));
+    }
+
+    #[test]
     fn what_was_met_mid_way_is_not_compared_and_memory_has_an_end() {
         let mut inside = Inside::default();
         let mut late = at(0, 1, 0);
         late.flow.half[1].bits = Half::SEEN;
-        inside.take(&late, Nanos(0));
+        inside.take(&late, Nanos(0), true);
         assert_eq!((inside.waiting.len(), inside.left_out()), (0, 0));
         for isn in 0..=ROOM as u32 {
-            inside.take(&at(0, isn, 0), Nanos(0));
+            inside.take(&at(0, isn, 0), Nanos(0), true);
         }
         assert_eq!((inside.waiting.len(), inside.left_out()), (ROOM, 1));
     }

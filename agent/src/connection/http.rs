@@ -52,6 +52,11 @@ impl Http {
         })
     }
 
+    /// What came so far is no answer yet (RFC 9110, 15.2).
+    fn is_interim(&self) -> bool {
+        self.status.is_some_and(|status| (100..200).contains(&status))
+    }
+
     fn answer(&mut self, text: &[u8]) {
         let (line, headers) = split(text);
         let status = line.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
@@ -111,7 +116,11 @@ impl Texts {
                     }
                     self.open.insert(key, http);
                 }
-                None => _ = self.open.remove(&key),
+                // The body, which waited for leave to come (RFC 9110, 10.1.1): the answer is still to come.
+                None => match self.open.get_mut(&key) {
+                    Some(http) if http.is_interim() => http.status = None,
+                    _ => _ = self.open.remove(&key),
+                },
             }
         } else if let Some(http) = self.open.get_mut(&key) {
             http.answer(record.text());
@@ -217,6 +226,20 @@ mod tests {
         assert_eq!(heard(&[(Side::Server, "HTTP/1.1 200 OK\r\n\r\n")]), None, "nobody asked");
         let cut = heard(&[(Side::Client, "PUT / HTTP/1.1\r\nContent-Length: 101")]).unwrap();
         assert_eq!(cut.request_length, None, "the number may go on");
+    }
+
+    #[test]
+    fn a_body_that_waited_for_leave_belongs_to_its_request() {
+        let asked = [
+            (Side::Client, "POST /pay HTTP/1.1\r\nContent-Length: 6\r\nExpect: 100-continue\r\n\r\n"),
+            (Side::Server, "HTTP/1.1 100 Continue\r\n\r\n"),
+            (Side::Client, "amount"),
+            (Side::Server, "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n"),
+        ];
+        let of = |n: usize| heard(&asked[..n]).map(|http| (http.path.unwrap(), http.status));
+        assert_eq!(of(2), Some(("/pay".to_owned(), Some(100))));
+        assert_eq!(of(3), Some(("/pay".to_owned(), None)), "no answer yet");
+        assert_eq!(of(4), Some(("/pay".to_owned(), Some(201))));
     }
 
     #[test]

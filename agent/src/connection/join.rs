@@ -219,7 +219,8 @@ pub fn seen<'a>(
         .filter_map(|(point, place)| place.map(|place| (point, &points[point][place])))
 }
 
-fn numbers(c: &Connection) -> Option<(u32, u32)> {
+/// Both initial sequence numbers, which two connections hardly ever have in common.
+pub fn numbers(c: &Connection) -> Option<(u32, u32)> {
     Some((c.from_client.isn?, c.from_server.isn?))
 }
 

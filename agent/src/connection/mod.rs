@@ -25,7 +25,7 @@ use agent_ebpf::{
     half::Half,
     label::Side,
     phase::Phase,
-    time::Nanos,
+    time::{Nanos, Stamp},
     traffic::{Close, Served},
 };
 use http::Http;
@@ -98,7 +98,16 @@ pub struct Times {
     pub syn_ack_ns: Option<u64>,
     /// The ACK that ended the handshake.
     pub established_ns: Option<u64>,
-    /// Last FIN or RST.
+    /// The end of the last request, to the microsecond as all below; these only of a connection that is known for less than
+    /// 71 minutes.
+    pub request_ns: Option<u64>,
+    /// The first byte of its answer.
+    pub answer_ns: Option<u64>,
+    /// The client's last payload or FIN.
+    pub client_end_ns: Option<u64>,
+    /// The server's.
+    pub server_end_ns: Option<u64>,
+    /// Last FIN or RST, to the nanosecond.
     pub closed_ns: Option<u64>,
     /// Last packet.
     pub last_seen_ns: u64,
@@ -107,8 +116,19 @@ pub struct Times {
 impl Times {
     /// Moves all of them, nanoseconds.
     pub fn shift(&mut self, by: i64) {
-        let Self { opened_ns, syn_ns, syn_ack_ns, established_ns, closed_ns, last_seen_ns } = self;
-        let all = [syn_ns, syn_ack_ns, established_ns, closed_ns].into_iter().flatten();
+        let Self { opened_ns, last_seen_ns, syn_ns, syn_ack_ns, established_ns, .. } = self;
+        let Self { request_ns, answer_ns, client_end_ns, server_end_ns, closed_ns, .. } = self;
+        let all = [
+            syn_ns,
+            syn_ack_ns,
+            established_ns,
+            request_ns,
+            answer_ns,
+            client_end_ns,
+            server_end_ns,
+            closed_ns,
+        ];
+        let all = all.into_iter().flatten();
         all.chain([opened_ns, last_seen_ns]).for_each(|at| *at = at.wrapping_add_signed(by));
     }
 }
@@ -280,11 +300,25 @@ impl Sent {
 fn times(flow: &Flow, clock: Clock) -> Times {
     let after_syn =
         |us: u32| (us > 0 && flow.syn_at.0 != 0).then(|| clock.wall(flow.syn_at) + u64::from(us) * 1_000);
+    let client = usize::from(flow.client & 1);
+    // Moments in microseconds come round again.
+    let told = flow.last_seen().since(flow.opened) < u64::from(u32::MAX) * 1_000;
+    let moment = |half: &Half, at: Stamp| {
+        let last = half.last_seen;
+        clock.wall(Nanos((last.0 / 1_000).saturating_sub(last.stamp().since(at).into()) * 1_000))
+    };
+    let end = |half: &Half| (told && (half.bytes > 0 || half.fin())).then(|| moment(half, half.last_data));
+    let request = (told && flow.exchanges > 0).then(|| moment(&flow.half[client], flow.request_at));
+    let answered = flow.answered > 0 && !flow.has(Flow::PENDING);
     Times {
         opened_ns: clock.wall(flow.opened),
         syn_ns: clock.at(flow.syn_at),
         syn_ack_ns: after_syn(flow.synack_us),
         established_ns: after_syn(flow.handshake_us),
+        request_ns: request,
+        answer_ns: request.filter(|_| answered).map(|at| at + u64::from(flow.first_byte_us) * 1_000),
+        client_end_ns: end(&flow.half[client]),
+        server_end_ns: end(&flow.half[1 - client]),
         closed_ns: clock.at(flow.closed_at),
         last_seen_ns: clock.wall(flow.last_seen()),
     }

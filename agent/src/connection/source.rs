@@ -4,7 +4,7 @@ use super::{Clock, Connection, http::Texts};
 use crate::{
     aggregate::{Names, events, filter::unknown, rows::Sight},
     api::ConnectionList,
-    cli::ConnectionsArgs,
+    cli::{ConnectionsArgs, DEFAULT_LISTEN},
     config::{OTHER_SERVICE, Watch},
     flows::fetch,
     replay::{
@@ -17,7 +17,7 @@ use agent_ebpf::{flow::FlowKey, record::Record, time::Nanos};
 use anyhow::{Context as _, Result, bail};
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     fmt,
     path::{Path, PathBuf},
     str::FromStr,
@@ -149,9 +149,56 @@ fn check_service(svc: &str, watch: &Watch) -> Result<()> {
     Ok(())
 }
 
-/// Asks an agent for all connections that it knows, or for those of a service.
-pub fn of_agent(url: &str, svc: Option<&str>) -> Result<Told> {
-    let query: Vec<_> = svc.map(|svc| ("svc", svc.to_owned())).into_iter().collect();
+/// The one agent that a command asks, which answers itself; none where it names several, whose connections are put together.
+pub fn one_agent(args: &ConnectionsArgs) -> Option<String> {
+    match args.urls.as_slice() {
+        [] => Some(format!("http://{DEFAULT_LISTEN}")),
+        [one] => Some(one.trim_end_matches('/').to_owned()),
+        _ => None,
+    }
+}
+
+/// Reads the connections of all agents that a command names, and says what the points are called. Points of the same name
+/// get that of their agent behind it.
+pub fn of_agents(args: &ConnectionsArgs) -> Result<(Vec<String>, Told)> {
+    let mut agents = Vec::new();
+    for url in &args.urls {
+        let url = url.trim_end_matches('/');
+        agents.push((url, of_agent(url, args.svc.as_deref(), since_seconds(args))?));
+    }
+    let (points, told) = together(agents);
+    if told.connections.is_empty() {
+        bail!("no connection that is asked for is known to {}", args.urls.join(", nor to "));
+    }
+    Ok((points, told))
+}
+
+fn together(mut agents: Vec<(&str, Told)>) -> (Vec<String>, Told) {
+    let mut seen: HashMap<String, BTreeSet<usize>> = HashMap::new();
+    for (place, (_, told)) in agents.iter().enumerate() {
+        for c in &told.connections {
+            seen.entry(c.point.clone()).or_default().insert(place);
+        }
+    }
+    let (mut points, mut all) = (BTreeSet::new(), Told::default());
+    for (url, told) in &mut agents {
+        let host = url.split_once("://").map_or(*url, |(_, host)| host);
+        for c in &mut told.connections {
+            if seen.get(&c.point).is_some_and(|agents| agents.len() > 1) {
+                c.point = format!("{}@{host}", c.point);
+            }
+            points.insert(c.point.clone());
+        }
+        all.connections.append(&mut told.connections);
+        all.gaps.append(&mut told.gaps);
+    }
+    (points.into_iter().collect(), all)
+}
+
+/// Asks an agent for all connections that it knows, or for those of a service, and of the last so many seconds.
+pub fn of_agent(url: &str, svc: Option<&str>, since_seconds: Option<u64>) -> Result<Told> {
+    let query = [("svc", svc.map(str::to_owned)), ("since_seconds", since_seconds.map(|s| s.to_string()))];
+    let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     let body = fetch(url, "/api/v1/connections", &query)?;
     let list: ConnectionList = serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than a list of connections; is it an agent of this version?")
@@ -170,7 +217,7 @@ pub fn at_point(source: &Source, name: &str, watch: &Watch, each: impl FnMut(&Pa
         Source::Capture(path) => return of_capture(path, name, watch, each),
         Source::Agent(url) => url,
     };
-    let mut told = of_agent(url, None)?;
+    let mut told = of_agent(url, None, None)?;
     let mut points: Vec<&str> = told.connections.iter().map(|c| c.point.as_str()).collect();
     points.sort_unstable();
     points.dedup();
@@ -183,4 +230,24 @@ pub fn at_point(source: &Source, name: &str, watch: &Watch, each: impl FnMut(&Pa
         name.clone_into(&mut connection.point);
     }
     Ok(told)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connection::tests::answered;
+
+    #[test]
+    fn points_of_several_agents_are_told_apart() {
+        let told = |points: &[&str]| Told {
+            connections: points.iter().map(|point| answered(point, 0)).collect(),
+            gaps: vec!["one".to_owned()],
+        };
+        let agents =
+            vec![("http://gw1:10435", told(&["outside", "dmz"])), ("https://gw2", told(&["outside"]))];
+        let (points, all) = together(agents);
+        assert_eq!(points, ["dmz", "outside@gw1:10435", "outside@gw2"]);
+        let of: Vec<_> = all.connections.iter().map(|c| c.point.as_str()).collect();
+        assert_eq!((of, all.gaps.len()), (vec!["outside@gw1:10435", "dmz", "outside@gw2"], 2));
+    }
 }

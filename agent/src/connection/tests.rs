@@ -27,6 +27,10 @@ pub fn answered(point: &str, at_ns: u64) -> Connection {
             syn_ns: Some(at_ns),
             syn_ack_ns: Some(at_ns + 1_000_000),
             established_ns: Some(at_ns + 2_000_000),
+            request_ns: Some(at_ns + 3_000_000),
+            answer_ns: Some(at_ns + 53_000_000),
+            client_end_ns: Some(at_ns + 99_000_000),
+            server_end_ns: Some(at_ns + 100_000_000),
             closed_ns: Some(at_ns + 100_000_000),
             last_seen_ns: at_ns + 100_000_000,
         },
@@ -80,6 +84,38 @@ fn times_are_the_wall_clocks() {
     let flow = Flow { syn_at: Nanos(4_000_000_000), synack_us: 250, ..Flow::default() };
     let times = times(&flow, clock);
     assert_eq!((times.syn_ack_ns, times.established_ns), (Some(1_699_999_999_000_250_000), None));
+    assert_eq!((times.request_ns, times.answer_ns, times.client_end_ns), (None, None, None));
+}
+
+#[test]
+fn moments_in_microseconds_are_the_wall_clocks_as_long_as_they_do_not_come_round() {
+    let at = |us: u64| Nanos(7_000_000_000 + us * 1_000 + 123);
+    let half = |last: u64, data: u64| Half {
+        bytes: 1,
+        last_seen: at(last),
+        last_data: at(data).stamp(),
+        ..Half::default()
+    };
+    let mut flow = Flow {
+        opened: at(0),
+        exchanges: 1,
+        answered: 1,
+        request_at: at(300).stamp(),
+        first_byte_us: 50,
+        half: [half(900, 340), half(700, 500)],
+        client: 1,
+        ..Flow::default()
+    };
+    let told = |flow: &Flow| {
+        let times = times(flow, Clock::of_capture());
+        let since = |at: Option<u64>| at.map(|ns| (ns - 7_000_000_000) as f64 / 1e3);
+        [times.request_ns, times.answer_ns, times.client_end_ns, times.server_end_ns].map(since)
+    };
+    assert_eq!(told(&flow), [Some(300.0), Some(350.0), Some(500.0), Some(340.0)]);
+    flow.bits |= Flow::PENDING;
+    assert_eq!(told(&flow)[1], None, "the answer was the last request's");
+    flow.half[0].last_seen = at(72 * 60 * 1_000_000);
+    assert_eq!(told(&flow), [None; 4]);
 }
 
 #[test]

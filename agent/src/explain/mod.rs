@@ -16,7 +16,7 @@ pub mod text;
 
 use crate::{
     api::{ConnectionFilter, ExplainFilter, Refusal},
-    cli::{DEFAULT_LISTEN, ExplainArgs, ReportOutput},
+    cli::{ExplainArgs, ReportOutput},
     connection::{
         Connection,
         source::{self, Told},
@@ -26,14 +26,24 @@ use crate::{
 };
 use anyhow::{Context as _, Result, bail};
 use report::{Report, Section};
-use std::io::{self, Write as _};
+use std::{
+    cmp::Ordering,
+    io::{self, Write as _},
+};
 
 /// How often something is claimed, at most, where nothing is the matter.
 const LEVEL: f64 = 0.05;
 
 /// Compare and print; false when a part of a capture could not be read.
 pub fn main(args: &ExplainArgs) -> Result<bool> {
-    let (report, whole) = if args.of.files.is_empty() { (of_agent(args)?, true) } else { of_captures(args)? };
+    let (report, whole) = match source::one_agent(&args.of) {
+        _ if !args.of.files.is_empty() => of_captures(args)?,
+        Some(url) => (of_agent(&url, asked(args))?, true),
+        None => {
+            let (_, Told { connections, gaps }) = source::of_agents(&args.of)?;
+            (report(&connections, asked(args), gaps), true)
+        }
+    };
     if report.sections.is_empty() {
         bail!("{}", report.answer);
     }
@@ -58,10 +68,11 @@ pub fn of_backend(backend: &dyn Backend, asked: &ExplainFilter) -> Result<Report
 /// Compares the connections.
 pub fn report(connections: &[Connection], asked: ExplainFilter, gaps: Vec<String>) -> Report {
     let groups = population::groups(connections);
-    let sections: Vec<Section> =
+    let mut sections: Vec<Section> =
         groups.iter().map(|group| section::section(group, LEVEL, groups.len())).collect();
+    sections.sort_by(says_more);
     let ExplainFilter { svc, since_seconds } = asked;
-    let answer = match strongest(&sections) {
+    let answer = match sections.first() {
         Some(section) => section.answer.clone(),
         None => {
             let of = svc.as_ref().map_or(String::new(), |svc| format!(" of service {svc}"));
@@ -72,25 +83,20 @@ pub fn report(connections: &[Connection], asked: ExplainFilter, gaps: Vec<String
     Report { answer, svc, since_seconds, level: LEVEL, sections, gaps }
 }
 
-/// The section that says most; of equals the first.
-fn strongest(sections: &[Section]) -> Option<&Section> {
+/// The section that says more comes first.
+fn says_more(a: &Section, b: &Section) -> Ordering {
     let rank = |section: &Section| {
         let strength = section.candidates.iter().map(|c| c.strength).fold(0.0, f64::max);
         (section.candidates.is_empty(), strength, section.verdict)
     };
-    let better = |a: &Section, b: &Section| {
-        let (a, b) = (rank(a), rank(b));
-        (b.0.cmp(&a.0)).then(a.1.total_cmp(&b.1)).then(a.2.cmp(&b.2)).is_gt()
-    };
-    sections.iter().reduce(|best, next| if better(next, best) { next } else { best })
+    let (a, b) = (rank(a), rank(b));
+    a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2))
 }
 
-fn of_agent(args: &ExplainArgs) -> Result<Report> {
-    let url = args.of.url.clone().unwrap_or_else(|| format!("http://{DEFAULT_LISTEN}"));
-    let asked = asked(args);
+fn of_agent(url: &str, asked: ExplainFilter) -> Result<Report> {
     let query = [("svc", asked.svc), ("since_seconds", asked.since_seconds.map(|s| s.to_string()))];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url.trim_end_matches('/'), "/api/v1/explain", &query)?;
+    let body = fetch(url, "/api/v1/explain", &query)?;
     serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than an explanation; is it an agent of this version?")
     })

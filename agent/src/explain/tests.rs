@@ -109,7 +109,10 @@ fn the_answer_is_of_the_point_where_it_shows() {
         "{}",
         report.answer
     );
-    assert_eq!(first(&report.sections[0]).what, "request in several segments", "all that can be seen there");
+    assert_eq!(report.sections[0].answer, report.answer, "the point that says most comes first");
+    assert_eq!(first(&report.sections[1]).what, "request in several segments", "all that can be seen there");
+    let text = text::text(&report);
+    assert_eq!((text.matches("At inside: ").count(), text.matches("At outside: ").count()), (1, 1), "{text}");
 }
 
 #[test]

@@ -13,9 +13,10 @@ use std::{
 /// The whole answer.
 pub fn text(report: &Report) -> String {
     let mut text = format!("{}\n", report.answer);
-    for section in &report.sections {
+    // The first one's answer is that of the whole.
+    for (place, section) in report.sections.iter().enumerate() {
         text.push('\n');
-        if report.sections.len() > 1 {
+        if place > 0 {
             let _ = writeln!(text, "{}", section.answer);
         }
         text.push_str(&candidates(section));

@@ -1,6 +1,8 @@
 //! What happens between two neighbours on the way.
 
 use super::{
+    clocks::minus,
+    moments,
     path::{Path, Relation},
     way::{Way, injected},
 };
@@ -44,7 +46,7 @@ pub struct Crossing {
     pub reordered: (u64, BTreeSet<usize>),
     /// Segments that were copied.
     pub duplicated: (u64, BTreeSet<usize>),
-    /// How long packets took, nanoseconds, in no order; below 0 only by what the clocks are off.
+    /// How long packets took, nanoseconds, in no order; below 0 only by what the clocks are off, or a microsecond.
     pub delays: Vec<i64>,
 }
 
@@ -114,7 +116,7 @@ impl Between {
 
     fn compare(&mut self, one: usize, near: &Connection, far: &Connection, ahead: i64) {
         self.compared.insert(one);
-        let ways = [Way::of(Side::Client, near, far), Way::of(Side::Server, far, near)];
+        let ways = [Way::of(Side::Client, near, far, true), Way::of(Side::Server, far, near, true)];
         for (crossing, way) in self.sides.iter_mut().zip(ways) {
             crossing.add(one, way);
         }
@@ -123,14 +125,11 @@ impl Between {
         } else if ways[0].missing_bytes > 0 && near.request.is_some_and(|request| request.pending) {
             self.vanish(one, near);
         }
-        let (a, b) = (&near.times, &far.times);
-        let delay = |from: Option<u64>, to: Option<u64>, ahead: i64| {
-            Some((to?.wrapping_sub(from?) as i64).wrapping_sub(ahead))
-        };
-        if !near.from_client.anomalies.contains_key("syn_retransmission") {
-            self.sides[0].delays.extend(delay(a.syn_ns, b.syn_ns, ahead));
-            self.sides[1].delays.extend(delay(b.syn_ack_ns, a.syn_ack_ns, ahead.wrapping_neg()));
-        }
+        // A client's packet passes the near point first, a server's the far one.
+        let [forth, back] = moments::shared(near, far);
+        let apart = |(a, b): (u64, u64)| minus(b, a).wrapping_sub(ahead);
+        self.sides[0].delays.extend(forth.into_iter().map(apart));
+        self.sides[1].delays.extend(back.into_iter().map(|moment| apart(moment).wrapping_neg()));
         for (what, x, y) in [("client", near.client, far.client), ("server", near.server, far.server)] {
             if x.address != y.address {
                 *self.rewritten.entry(format!("{what} {} -> {}", x.address, y.address)).or_default() += 1;
@@ -183,6 +182,9 @@ impl Between {
             let opened = far.times.opened_ns.wrapping_sub(near.times.opened_ns) as i64;
             self.sides[0].delays.push(opened.wrapping_sub(ahead));
             let kept = matches!(leg, Some((_, Leg::SameClient)));
+            if kept && near.server == far.server {
+                continue;
+            }
             let client = if kept { "kept" } else { "its own" };
             let text = format!("client {client}, server {} -> {}", near.server, far.server);
             *self.rewritten.entry(text).or_default() += 1;

@@ -7,6 +7,7 @@
 pub mod between;
 pub mod clocks;
 mod json;
+pub mod moments;
 pub mod passages;
 pub mod path;
 mod text;

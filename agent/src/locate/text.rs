@@ -67,6 +67,9 @@ fn clock(located: &Located, point: usize) -> String {
     if point == first {
         return "taken as right".to_owned();
     }
+    if located.sources[point] == located.sources[first] {
+        return "the same".to_owned();
+    }
     let error = match located.path.relations[first][point] {
         Relation::Same(clocks) => format!(" +-{}", nanos(clocks.error_ns as i64)),
         Relation::None | Relation::Legs | Relation::LegsBack | Relation::Unclocked if ahead == 0 => {

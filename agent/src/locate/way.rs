@@ -17,13 +17,13 @@ pub struct Way {
 }
 
 impl Way {
-    /// Of what `side` sent, from the point it came by first to the next.
-    pub fn of(side: Side, before: &Connection, after: &Connection) -> Self {
+    /// Of what `side` sent, from the point it came by first to the next. `last` says that neither point saw more of it.
+    pub fn of(side: Side, before: &Connection, after: &Connection, last: bool) -> Self {
         let (u, d) = (before.sent(side), after.sent(side));
         let more = |anomaly| d.count(anomaly).saturating_sub(u.count(anomaly));
         let duplicated = more(Anomaly::Duplicate);
         let missing_bytes = missing(u, d);
-        let lost = if whole(before) && whole(after) {
+        let lost = if last && whole(before) && whole(after) {
             // Both saw all of it: what is not here was lost, acknowledgements included.
             (u.segments + duplicated).saturating_sub(d.segments)
         } else {
@@ -68,32 +68,33 @@ mod tests {
     #[test]
     fn what_is_not_there_any_more_was_lost() {
         let (a, mut b) = (answered("a", 1), answered("b", 1));
-        assert_eq!(Way::of(Side::Client, &a, &b), Way::default());
+        assert_eq!(Way::of(Side::Client, &a, &b, true), Way::default());
         b.from_client.segments -= 2;
         b.from_client.anomalies.insert("late_fill".to_owned(), 1);
         b.from_client.anomalies.insert("out_of_order".to_owned(), 3);
-        assert_eq!(Way::of(Side::Client, &a, &b), Way { lost: 2, reordered: 3, ..Way::default() });
+        assert_eq!(Way::of(Side::Client, &a, &b, true), Way { lost: 2, reordered: 3, ..Way::default() });
+        assert_eq!(Way::of(Side::Client, &a, &b, false).lost, 1, "there may be more to come");
         // Not whole: only what came again tells.
         b.close = Some(Close::ResetServer);
-        assert_eq!(Way::of(Side::Client, &a, &b).lost, 1);
-        assert_eq!(Way::of(Side::Client, &b, &a), Way::default());
+        assert_eq!(Way::of(Side::Client, &a, &b, true).lost, 1);
+        assert_eq!(Way::of(Side::Client, &b, &a, true), Way::default());
     }
 
     #[test]
     fn a_copy_does_not_make_up_for_a_loss() {
         let (a, mut b) = (answered("a", 1), answered("b", 1));
         b.from_server.anomalies.insert("duplicate".to_owned(), 1);
-        assert_eq!(Way::of(Side::Server, &a, &b), Way { lost: 1, duplicated: 1, ..Way::default() });
+        assert_eq!(Way::of(Side::Server, &a, &b, true), Way { lost: 1, duplicated: 1, ..Way::default() });
     }
 
     #[test]
     fn bytes_that_end_before_the_point_are_missing_there() {
         let (a, mut b) = (answered("a", 1), answered("b", 1));
         b.from_client.next -= 500;
-        assert_eq!(Way::of(Side::Client, &a, &b).missing_bytes, 500);
-        assert_eq!(Way::of(Side::Client, &b, &a).missing_bytes, 0);
+        assert_eq!(Way::of(Side::Client, &a, &b, true).missing_bytes, 500);
+        assert_eq!(Way::of(Side::Client, &b, &a, true).missing_bytes, 0);
         b.from_client = Sent::default();
-        assert_eq!(Way::of(Side::Client, &a, &b).missing_bytes, 0, "it never saw that side at all");
+        assert_eq!(Way::of(Side::Client, &a, &b, true).missing_bytes, 0, "it never saw that side at all");
     }
 
     #[test]

@@ -13,8 +13,9 @@ use crate::{
     aggregate::{
         Names,
         events::{self, Events},
-        foreign::{Allowed, Foreign},
+        foreign::Foreign,
         inside::Inside,
+        rows::nanos,
         snapshot::Ring as RingFigures,
     },
     config::{Interface, Source, Watch},
@@ -214,10 +215,17 @@ impl Monitor {
     fn drain(&self, enough: u64) -> (u64, u64) {
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let in_force = self.in_force();
-        let Records { ring, events, log, foreign, .. } = &mut *self.records();
+        let Records { ring, events, inside, log, foreign, .. } = &mut *self.records();
         ring.drain(enough, |record| {
             keep(record, (now, clock), &in_force.names, events, log);
-            count_foreign(record, &in_force.allowed, foreign);
+            if let Record::End(end) = record {
+                let ended = events::sight(end);
+                foreign.ended(&in_force.allowed, &ended);
+                // Later its last state may have been told already.
+                if clock.since(end.head.at) < nanos(sweep::LINGER) {
+                    inside.take(&ended, clock, false);
+                }
+            }
         });
         log.flush();
         (ring.received, ring.malformed)
@@ -336,12 +344,6 @@ fn keep(
         let mut connection = Connection::of(&sight, names, Clock::new(now, clock));
         connection.http = events.http(&sight).cloned();
         log.add(&connection);
-    }
-}
-
-fn count_foreign(record: &Record, allowed: &Allowed, foreign: &mut Foreign) {
-    if let Record::End(end) = record {
-        foreign.ended(allowed, &events::sight(end));
     }
 }
 

@@ -2,7 +2,11 @@
 
 use super::{Monitor, keep};
 use crate::{
-    aggregate::{events, rows::nanos, snapshot::Totals},
+    aggregate::{
+        events,
+        rows::{Sight, nanos},
+        snapshot::Totals,
+    },
     pins::Pins,
     source::{
         maps::add,
@@ -11,7 +15,7 @@ use crate::{
     sys, why,
 };
 use agent_ebpf::{flow::Flow, health::Health, record::Record};
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -173,17 +177,19 @@ impl Monitor {
         }
         records.foreign.open(met);
         for end in swept.ended.drain(..) {
-            records.inside.take(&events::sight(&end), clock);
+            records.inside.take(&events::sight(&end), clock, true);
             records.foreign.ended(&allowed, &events::sight(&end));
             keep(&Record::End(end), (now, clock), &names, &mut records.events, &mut records.log);
         }
         for last in swept.settled.drain(..) {
-            records.inside.take(&last, clock);
+            records.inside.take(&last, clock, true);
             records.foreign.forget(&last);
             records.events.settle(&last);
         }
         // The last point tells a sweep after the first at the latest, and one to spare.
-        records.inside.settle(clock, nanos(sweep::LINGER + 2 * since));
+        let patience = nanos(sweep::LINGER + 2 * since);
+        let stays = |sight: &Sight| self.maps.has(sight.key, sight.flow.opened);
+        records.inside.settle(clock, patience, stays).context("cannot look a flow up")?;
         records.log.flush();
         records.swept = swept;
         Ok(())

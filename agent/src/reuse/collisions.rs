@@ -87,8 +87,8 @@ pub struct Overlap {
 
 impl InForce {
     /// From the gaps of reuses and what came of them; none without a collision of a known gap. `error` is how far a gap
-    /// may be off, in seconds.
-    pub fn of(reuses: &[Again<'_>], error: f64) -> Option<Self> {
+    /// may be off, in seconds. An error where no TIME-WAIT explains it: most collisions lie above the best cut.
+    pub fn of(reuses: &[Again<'_>], error: f64) -> Option<Result<Self, Overlap>> {
         let mut gaps: Vec<(f64, bool)> = reuses
             .iter()
             .filter(|again| again.fate != Fate::Undecided)
@@ -120,8 +120,11 @@ impl InForce {
             answered_below: wrong.0 as u64,
             collided_above: wrong.1 as u64,
         });
+        if let Some(mixed) = overlap.filter(|_| 2 * wrong.1 > collisions) {
+            return Some(Err(mixed));
+        }
         let seems = up_to.map_or(above, |up_to| round::between((above - error).max(0.0), up_to + error));
-        Some(Self { seems_seconds: seems, above_seconds: above, up_to_seconds: up_to, overlap })
+        Some(Ok(Self { seems_seconds: seems, above_seconds: above, up_to_seconds: up_to, overlap }))
     }
 }
 
@@ -161,13 +164,24 @@ mod tests {
         assert_eq!(fate(&connection), None);
     }
 
-    fn in_force(collided: &[f64], answered: &[f64], error: f64) -> Option<InForce> {
+    fn told(collided: &[f64], answered: &[f64], error: f64) -> Option<Result<InForce, Overlap>> {
         let reused: Vec<_> = collided
             .iter()
             .map(|gap| reused(*gap, true))
             .chain(answered.iter().map(|gap| reused(*gap, false)))
             .collect();
         InForce::of(&reused.iter().filter_map(Again::of).collect::<Vec<_>>(), error)
+    }
+
+    fn in_force(collided: &[f64], answered: &[f64], error: f64) -> Option<InForce> {
+        told(collided, answered, error).map(Result::unwrap)
+    }
+
+    #[test]
+    fn where_most_collide_above_any_cut_there_is_no_time_wait() {
+        let mixed = told(&[0.6, 1.5, 2.5], &[0.5, 0.7, 0.8, 1.6, 1.7, 2.6, 2.7], 0.0).unwrap().unwrap_err();
+        assert_eq!((mixed.smallest_answered_seconds, mixed.largest_colliding_seconds), (0.5, 2.5));
+        assert_eq!((mixed.answered_below, mixed.collided_above), (1, 2));
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! Where the connections come from: captures here, or an agent that answers itself.
+//! Where the connections come from: captures or several agents, put together here, or one agent that answers itself.
 
 use super::{Report, report, text::text};
 use crate::{
     api::ReuseFilter,
-    cli::{DEFAULT_LISTEN, ReportOutput, ReuseArgs},
+    cli::{ReportOutput, ReuseArgs},
     connection::source::{self, Told},
     flows::fetch,
 };
@@ -19,8 +19,11 @@ pub fn main(args: &ReuseArgs) -> Result<bool> {
         proxies: args.proxies.clone(),
         time_wait_seconds: args.time_wait.map(|time_wait| time_wait.as_secs_f64()),
     };
-    let (report, whole) =
-        if args.of.files.is_empty() { (of_agent(args, &asked)?, true) } else { of_captures(args, &asked)? };
+    let (report, whole) = match source::one_agent(&args.of) {
+        _ if !args.of.files.is_empty() => of_told(source::of_captures(&args.of)?, &asked)?,
+        Some(url) => (of_agent(&url, &asked)?, true),
+        None => (of_told(source::of_agents(&args.of)?, &asked)?.0, true),
+    };
     let mut out = std::io::stdout().lock();
     match args.output {
         ReportOutput::Json => writeln!(out, "{}", serde_json::to_string(&report)?)?,
@@ -29,9 +32,7 @@ pub fn main(args: &ReuseArgs) -> Result<bool> {
     Ok(whole)
 }
 
-fn of_agent(args: &ReuseArgs, asked: &ReuseFilter) -> Result<Report> {
-    let default = || format!("http://{DEFAULT_LISTEN}");
-    let url = args.of.url.clone().unwrap_or_else(default);
+fn of_agent(url: &str, asked: &ReuseFilter) -> Result<Report> {
     let query = [
         ("svc", asked.svc.clone()),
         ("since_seconds", asked.since_seconds.map(|s| s.to_string())),
@@ -40,17 +41,16 @@ fn of_agent(args: &ReuseArgs, asked: &ReuseFilter) -> Result<Report> {
         ("time_wait_seconds", asked.time_wait_seconds.map(|s| s.to_string())),
     ];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url.trim_end_matches('/'), "/api/v1/reuse", &query)?;
+    let body = fetch(url, "/api/v1/reuse", &query)?;
     serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than a report on reuse; is it an agent of this version?")
     })
 }
 
-fn of_captures(args: &ReuseArgs, asked: &ReuseFilter) -> Result<(Report, bool)> {
-    let (points, Told { connections, gaps }) = source::of_captures(&args.of)?;
-    for gap in &gaps {
+fn of_told((points, told): (Vec<String>, Told), asked: &ReuseFilter) -> Result<(Report, bool)> {
+    for gap in &told.gaps {
         eprintln!("fivetuple: {gap}");
     }
-    let report = report(&connections, &points, asked, 0).map_err(|text| anyhow!(text))?;
-    Ok((report, gaps.is_empty()))
+    let report = report(&told.connections, &points, asked, 0).map_err(|text| anyhow!(text))?;
+    Ok((report, told.gaps.is_empty()))
 }

@@ -1,12 +1,13 @@
 //! `fivetuple reuse`: five-tuples that come back too soon, and what another TIME-WAIT or balancer would make of it.
 //!
-//! From connections alone: [`chain`] and [`collisions`] tell which failed by it, [`whatif`] what a TIME-WAIT would leave, [`ports`]
-//! who takes ports again, [`predict`] what keeping source ports would do. [`command`] reads the connections, [`text`]
+//! From connections alone: [`chain`] and [`collisions`] tell which failed by it, [`elsewhere`] whether by a five-tuple of
+//! another point, [`whatif`] what a TIME-WAIT would leave, [`ports`] who takes ports again, [`predict`] what keeping source ports would do. [`command`] reads the connections, [`text`]
 //! tells it all to people. How the figures are made is in docs/causes.md.
 
 pub mod chain;
 pub mod collisions;
 pub mod command;
+pub mod elsewhere;
 pub mod interval;
 pub mod ports;
 pub mod predict;
@@ -16,7 +17,8 @@ pub mod text;
 pub mod whatif;
 
 use crate::{aggregate::filter::unknown, api::ReuseFilter, connection::Connection};
-use collisions::{Fate, InForce};
+use collisions::{Fate, InForce, Overlap};
+use elsewhere::Elsewhere;
 use ports::{Clients, Who};
 use predict::Prediction;
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,11 @@ pub struct AtPoint {
     pub collisions_without_gap: u64,
     /// Reuses that were answered.
     pub answered: u64,
+    /// The point where most of those that collided have another five-tuple, the one that collides; what follows is none
+    /// then.
+    pub elsewhere: Option<Elsewhere>,
+    /// How gaps lie among each other that no TIME-WAIT tells apart; what follows is none then.
+    pub mixed: Option<Overlap>,
     /// The TIME-WAIT that seems to be in force at the far end; none without a collision.
     pub in_force: Option<InForce>,
     /// What other TIME-WAITs would leave, the longest first; empty without a collision.
@@ -90,7 +97,9 @@ pub fn report(
         }
         _ => return Err("clients and proxies go together, and a time_wait with them".to_owned()),
     };
-    let mut found: Vec<AtPoint> = points.iter().map(|point| at_point(point, &at(point))).collect();
+    let by_point: Vec<_> = points.iter().map(|point| (point.as_str(), at(point))).collect();
+    let mut found: Vec<AtPoint> =
+        by_point.iter().map(|(point, here)| at_point(point, here, &by_point)).collect();
     found.sort_by_key(|at| std::cmp::Reverse((at.collisions, at.reuses)));
     let (prediction, no_prediction) = match predicted {
         None => (None, None),
@@ -100,12 +109,18 @@ pub fn report(
     Ok(Report { forgotten, points: found, prediction, no_prediction })
 }
 
-fn at_point(point: &str, connections: &[&Connection]) -> AtPoint {
+fn at_point(point: &str, connections: &[&Connection], by_point: &[(&str, Vec<&Connection>)]) -> AtPoint {
     let chains = chain::chains(connections);
     let reuses = chain::reuses(&chains);
     let round_trips = RoundTrips::of(connections);
-    let in_force = InForce::of(&reuses, round_trips.map_or(0.0, |trips| trips.error_seconds));
-    let change = Change::of(&chains, &reuses, round_trips.as_ref());
+    let elsewhere = elsewhere::find(connections, &reuses, by_point);
+    let error = round_trips.map_or(0.0, |trips| trips.error_seconds);
+    let (in_force, mixed) = match InForce::of(&reuses, error).filter(|_| elsewhere.is_none()) {
+        Some(Ok(in_force)) => (Some(in_force), None),
+        Some(Err(mixed)) => (None, Some(mixed)),
+        None => (None, None),
+    };
+    let change = in_force.and_then(|_| Change::of(&chains, &reuses, round_trips.as_ref()));
     let of = |fate: Fate| reuses.iter().filter(move |again| again.fate == fate);
     AtPoint {
         point: point.to_owned(),
@@ -118,6 +133,8 @@ fn at_point(point: &str, connections: &[&Connection]) -> AtPoint {
             Some(_) => whatif::remaining(&chains, in_force.as_ref(), change.as_ref()),
             None => Vec::new(),
         },
+        elsewhere,
+        mixed,
         in_force,
         change,
         round_trips,

@@ -84,8 +84,16 @@ pub fn predict(
     let chains = chain::chains(proxies);
     let reuses = chain::reuses(&chains);
     let trips = RoundTrips::of(proxies);
-    let Some(in_force) = InForce::of(&reuses, trips.map_or(0.0, |trips| trips.error_seconds)) else {
-        return Err("nothing collided behind the balancer: there is no TIME-WAIT to predict with".to_owned());
+    let in_force = match InForce::of(&reuses, trips.map_or(0.0, |trips| trips.error_seconds)) {
+        Some(Ok(in_force)) => in_force,
+        Some(Err(_)) => {
+            return Err("no TIME-WAIT explains what collided behind the balancer and what did not".to_owned());
+        }
+        None => {
+            return Err(
+                "nothing collided behind the balancer: there is no TIME-WAIT to predict with".to_owned()
+            );
+        }
     };
     let suggested = || Change::of(&chains, &reuses, trips.as_ref()).map(|change| change.time_wait_seconds);
     let Some(shorter) = shorter_seconds.or_else(suggested) else {

@@ -74,6 +74,42 @@ fn an_overlap_is_told() {
 }
 
 #[test]
+fn in_front_of_a_balancer_no_time_wait_is_told_but_where_to_ask() {
+    // The client's port comes back after 5 s; the balancer gives ports of its own, which come back after 0.5 s and collide.
+    let mut connections = Vec::new();
+    for n in 0..8_u16 {
+        let collided = n % 2 == 0;
+        let mut front = Connection { point: "outside".to_owned(), ..reused(5.0, collided) };
+        front.times.shift(i64::from(n) * 6_000_000_000);
+        (front.from_client.isn, front.from_server.isn) = (Some(n.into()), Some(70_000 + u32::from(n)));
+        let gap = if collided { 0.5 } else { 1.5 };
+        let mut behind = Connection { times: front.times, reuse: reused(gap, false).reuse, ..front.clone() };
+        (behind.point, behind.client.port) = ("dmz".to_owned(), 50_000 + n);
+        behind.times.syn_ns = behind.times.syn_ns.map(|at| at + 100_000);
+        connections.extend([front, behind]);
+    }
+    let text = told(&connections);
+    for part in [
+        "8 connections at outside, 8 on a five-tuple taken again within the window: 4 collided, 4 were answered.\n \
+         Not by these five-tuples: 4 of them have another address or port at dmz, and that is what collides.",
+        "TIME-WAIT in force at the far end: about 1.0s (the largest gap that collided is 500ms",
+    ] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+    assert_eq!(text.matches("TIME-WAIT in force").count(), 1, "{text}");
+    assert_eq!(text.matches("with another TIME-WAIT").count(), 1, "{text}");
+    // Where nothing behind it is seen, gaps of both kinds lie among each other.
+    connections.retain(|c| c.point == "outside");
+    for (n, c) in connections.iter_mut().enumerate() {
+        c.reuse.as_mut().unwrap().gap_seconds = Some(n as f64);
+    }
+    connections
+        .extend([0.5, 1.5, 2.5].map(|gap| Connection { point: "outside".to_owned(), ..reused(gap, false) }));
+    let text = told(&connections);
+    assert!(text.contains(" No TIME-WAIT explains them: ") && !text.contains("TIME-WAIT in force"), "{text}");
+}
+
+#[test]
 fn a_gap_that_is_not_known_is_counted_by_itself() {
     let mut open = reused(0.0, true);
     open.reuse.as_mut().unwrap().gap_seconds = None;

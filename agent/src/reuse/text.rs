@@ -77,6 +77,24 @@ fn at_point(at: &AtPoint) -> String {
             counted(at.collisions_without_gap, "collision")
         );
     }
+    if let Some(elsewhere) = &at.elsewhere {
+        let _ = writeln!(
+            text,
+            " Not by these five-tuples: {} of them have another address or port at {}, and that is what collides. Its \
+             TIME-WAIT and what would help are told there.",
+            elsewhere.collisions, elsewhere.point
+        );
+    }
+    if let Some(mixed) = &at.mixed {
+        let _ = writeln!(
+            text,
+            " No TIME-WAIT explains them: gaps that collided and gaps that were answered lie among each other from {} to \
+             {}. What collides may be another five-tuple, behind a box that changes addresses or ports: ask at a point \
+             behind it.",
+            seconds(mixed.smallest_answered_seconds),
+            seconds(mixed.largest_colliding_seconds)
+        );
+    }
     if let Some(in_force) = &at.in_force {
         text += &told_in_force(in_force);
         text += &what_if(at);
@@ -123,8 +141,8 @@ fn what_if(at: &AtPoint) -> String {
     let title = format!("\nOf {}, with another TIME-WAIT", counted(at.collisions, "collision"));
     let header = words(&["TIME-WAIT", "LEFT", "ANSWERED WITHIN"]);
     let mut text = table(&title, &header, at.what_if.iter().map(row).collect(), |_| true).unwrap_or_default();
-    text +=
-        " ANSWERED WITHIN: reuses that went well with a gap below it; a longer TIME-WAIT endangers them.\n";
+    text += " ANSWERED WITHIN: reuses that went well with a gap below it; a longer TIME-WAIT endangers them, and where one of \
+          them collides the next use, which collided, may live.\n";
     match &at.change {
         Some(change) => {
             let error = at.round_trips.map_or_else(

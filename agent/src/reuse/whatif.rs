@@ -148,7 +148,8 @@ mod tests {
         let chains = chain::chains(&connections.iter().collect::<Vec<_>>());
         let reuses = chain::reuses(&chains);
         let trips = RoundTrips { error_seconds: 0.002, largest_seconds: 0.004 };
-        let (in_force, change) = (InForce::of(&reuses, 0.002), Change::of(&chains, &reuses, Some(&trips)));
+        let (in_force, change) =
+            (InForce::of(&reuses, 0.002).map(Result::unwrap), Change::of(&chains, &reuses, Some(&trips)));
         let rows = remaining(&chains, in_force.as_ref(), change.as_ref());
         let rows: Vec<_> =
             rows.iter().map(|r| (r.time_wait_seconds, r.collisions, r.answered_within)).collect();

@@ -14,6 +14,7 @@ use agent_ebpf::{
     layout::{HealthCounts, Point, ServiceKey, health_index, maps as names, totals_index},
     observe::Settings,
     scoreboard::{Counts, Scoreboard},
+    time::Nanos,
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
@@ -207,6 +208,14 @@ impl Maps {
         sum_health(&self.health, points)
     }
 
+    /// Whether the flow of this key that began then is still there.
+    pub fn has(&self, key: FlowKey, opened: Nanos) -> io::Result<bool> {
+        match key {
+            FlowKey::V4(key) => self.v4.has(&key, opened),
+            FlowKey::V6(key) => self.v6.has(&key, opened),
+        }
+    }
+
     /// Every flow that has begun.
     pub fn flows(&self) -> io::Result<Vec<Sight>> {
         let mut out = Vec::new();
@@ -217,6 +226,16 @@ impl Maps {
 }
 
 impl Family {
+    fn has<K: Key>(&self, key: &K, opened: Nanos) -> io::Result<bool> {
+        for table in [&self.flows, &self.half_open] {
+            let flow = map::read::<K, Flow>(fd(table), key)?;
+            if flow.is_some_and(|flow| flow.opened == opened && !flow.has(Flow::MOVED)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     fn flows<K: Key>(&self, out: &mut Vec<Sight>) -> io::Result<()> {
         let mut counts: HashMap<K, [Counts; 2]> = HashMap::new();
         map::for_each(fd(&self.scores), 0, |key: &K, score: &Scoreboard| {

@@ -24,7 +24,8 @@ pub fn play(options: Options, payments: usize, tell: Tell<'_>) -> Played {
     tell("  provider --outside-- firewall --inside-- router --front-- WAF --behind-- card server\n");
     let world = CampusCard::new(options);
     let rack = world.points()[0].namespace;
-    let agent = Launch::configuration(world.configuration()).default_listen_address().start(rack);
+    let configuration = world.configuration() + "    http: true\n";
+    let agent = Launch::configuration(configuration).default_listen_address().start(rack);
     tell("One agent watches the four points. The provider begins to pay; no device reports anything.");
     let paid = pay(&world, &agent, payments, tell);
 
