@@ -5,8 +5,8 @@ use crate::{
     aggregate::{Names, events, filter::unknown, rows::Sight},
     api::ConnectionList,
     cli::ConnectionsArgs,
+    client::Client,
     config::{OTHER_SERVICE, Watch},
-    flows::fetch,
     replay::{
         self,
         file::{Capture, Packet},
@@ -150,9 +150,9 @@ fn check_service(svc: &str, watch: &Watch) -> Result<()> {
 }
 
 /// Asks an agent for all connections that it knows, or for those of a service.
-pub fn of_agent(url: &str, svc: Option<&str>) -> Result<Told> {
+pub fn of_agent(client: &Client, url: &str, svc: Option<&str>) -> Result<Told> {
     let query: Vec<_> = svc.map(|svc| ("svc", svc.to_owned())).into_iter().collect();
-    let body = fetch(url, "/api/v1/connections", &query)?;
+    let body = client.ask(url, "/api/v1/connections", &query)?;
     let list: ConnectionList = serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than a list of connections; is it an agent of this version?")
     })?;
@@ -165,12 +165,18 @@ pub fn of_agent(url: &str, svc: Option<&str>) -> Result<Told> {
 
 /// Reads the connections of a source at the point `name`. An agent that watches several points tells those of the point
 /// of that name, one that watches a single one all it knows, whatever it calls the point itself.
-pub fn at_point(source: &Source, name: &str, watch: &Watch, each: impl FnMut(&Packet<'_>)) -> Result<Told> {
+pub fn at_point(
+    source: &Source,
+    client: &Client,
+    name: &str,
+    watch: &Watch,
+    each: impl FnMut(&Packet<'_>),
+) -> Result<Told> {
     let url = match source {
         Source::Capture(path) => return of_capture(path, name, watch, each),
         Source::Agent(url) => url,
     };
-    let mut told = of_agent(url, None)?;
+    let mut told = of_agent(client, url, None)?;
     let mut points: Vec<&str> = told.connections.iter().map(|c| c.point.as_str()).collect();
     points.sort_unstable();
     points.dedup();

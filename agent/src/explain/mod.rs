@@ -17,11 +17,11 @@ pub mod text;
 use crate::{
     api::{ConnectionFilter, ExplainFilter, Refusal},
     cli::{DEFAULT_LISTEN, ExplainArgs, ReportOutput},
+    client::Client,
     connection::{
         Connection,
         source::{self, Told},
     },
-    flows::fetch,
     http::Backend,
 };
 use anyhow::{Context as _, Result, bail};
@@ -90,7 +90,7 @@ fn of_agent(args: &ExplainArgs) -> Result<Report> {
     let asked = asked(args);
     let query = [("svc", asked.svc), ("since_seconds", asked.since_seconds.map(|s| s.to_string()))];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url.trim_end_matches('/'), "/api/v1/explain", &query)?;
+    let body = Client::of(&args.of.client)?.ask(url.trim_end_matches('/'), "/api/v1/explain", &query)?;
     serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than an explanation; is it an agent of this version?")
     })

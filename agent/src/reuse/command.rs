@@ -4,8 +4,8 @@ use super::{Report, report, text::text};
 use crate::{
     api::ReuseFilter,
     cli::{DEFAULT_LISTEN, ReportOutput, ReuseArgs},
+    client::Client,
     connection::source::{self, Told},
-    flows::fetch,
 };
 use anyhow::{Context as _, Result, anyhow};
 use std::io::Write as _;
@@ -40,7 +40,7 @@ fn of_agent(args: &ReuseArgs, asked: &ReuseFilter) -> Result<Report> {
         ("time_wait_seconds", asked.time_wait_seconds.map(|s| s.to_string())),
     ];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url.trim_end_matches('/'), "/api/v1/reuse", &query)?;
+    let body = Client::of(&args.of.client)?.ask(url.trim_end_matches('/'), "/api/v1/reuse", &query)?;
     serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than a report on reuse; is it an agent of this version?")
     })
