@@ -143,12 +143,24 @@ pub enum LogFormat {
     Json,
 }
 
+/// How an agent is asked.
+#[derive(Debug, Default, Args)]
+pub struct ClientArgs {
+    /// File (YAML) with tls_config and basic_auth, in the format of Prometheus's http_config, for agents with a web
+    /// configuration
+    #[arg(long = "http.config.file", alias = "http.config", value_name = "PATH")]
+    pub file: Option<PathBuf>,
+}
+
 /// Flags of `fivetuple flows`.
 #[derive(Debug, Args)]
 pub struct FlowsArgs {
     /// Where the agent serves
     #[arg(long, value_name = "URL", default_value_t = format!("http://{DEFAULT_LISTEN}"))]
     pub url: String,
+    /// How the agent is asked.
+    #[command(flatten)]
+    pub client: ClientArgs,
     /// Form of the list
     #[arg(long, value_enum, default_value_t = Output::Table)]
     pub output: Output,
@@ -226,6 +238,9 @@ pub struct LocateArgs {
     /// Where the connections pass, in any order: outside=FILE, or outside=http://AGENT:10435 (comma separated, repeatable)
     #[arg(long, value_name = "NAME=FILE_OR_URL", value_delimiter = ',', required = true)]
     pub points: Vec<PointArg>,
+    /// How agents are asked.
+    #[command(flatten)]
+    pub client: ClientArgs,
     /// Configuration file (YAML), for its services and limits, where points are captures
     #[arg(long = "config.file", value_name = "PATH")]
     pub config_file: Option<PathBuf>,
@@ -297,6 +312,9 @@ pub struct ConnectionsArgs {
     /// Where the agent serves, or each of several (comma separated, repeatable) [default: http://127.0.0.1:10435]
     #[arg(long = "url", value_name = "URL", value_delimiter = ',', conflicts_with = "files")]
     pub urls: Vec<String>,
+    /// How the agent is asked.
+    #[command(flatten)]
+    pub client: ClientArgs,
     /// Configuration file (YAML), for the services and limits of captures
     #[arg(long = "config.file", value_name = "PATH", requires = "files")]
     pub config_file: Option<PathBuf>,

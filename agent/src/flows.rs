@@ -3,17 +3,16 @@
 use crate::{
     api::{FlowList, FlowRow, HalfRow},
     cli::{FlowFilterArgs, FlowsArgs, Output},
+    client::Client,
 };
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use comfy_table::{CellAlignment, Table, presets};
-use std::{io::Write as _, time::Duration};
-
-/// An agent that does not answer within this time is not well.
-const TIMEOUT: Duration = Duration::from_secs(10);
+use std::io::Write as _;
 
 /// Fetch and print.
 pub fn flows(args: &FlowsArgs) -> Result<()> {
-    let body = fetch(args.url.trim_end_matches('/'), "/api/v1/flows", &parameters(&args.filter))?;
+    let client = Client::of(&args.client)?;
+    let body = client.ask(args.url.trim_end_matches('/'), "/api/v1/flows", &parameters(&args.filter))?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Json => writeln!(out, "{body}")?,
@@ -28,32 +27,6 @@ pub fn flows(args: &FlowsArgs) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// What an agent answers to a question; `query` are names and values.
-pub fn fetch(agent: &str, path: &str, query: &[(&str, String)]) -> Result<String> {
-    let url = format!("{agent}{path}");
-    let agent: ureq::Agent = ureq::Agent::config_builder()
-        .timeout_global(Some(TIMEOUT))
-        .http_status_as_error(false)
-        .build()
-        .into();
-    let mut request = agent.get(&url);
-    for (key, value) in query {
-        request = request.query(*key, value);
-    }
-    let mut answer = request.call().with_context(|| {
-        format!("no agent answers at {url}; start one with `fivetuple run`, or name another address (--url)")
-    })?;
-    let status = answer.status();
-    // Without a limit of its own ureq stops at 10 MB, which a full table exceeds.
-    let body =
-        answer.body_mut().with_config().limit(u64::MAX).read_to_string().context("the answer broke off")?;
-    if status != 200 {
-        let refusal: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
-        bail!("the agent at {url} refused ({status}): {}", refusal["error"].as_str().unwrap_or(body.trim()));
-    }
-    Ok(body)
 }
 
 /// The filter as query parameters.
@@ -156,7 +129,10 @@ pub fn seconds(s: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::{EndPoint, Pending};
+    use crate::{
+        api::{EndPoint, Pending},
+        cli::ClientArgs,
+    };
 
     #[test]
     fn a_flow_is_one_line() {
@@ -202,6 +178,7 @@ mod tests {
         // Port 1 of loopback: nothing listens there.
         let args = FlowsArgs {
             url: "http://127.0.0.1:1".to_owned(),
+            client: ClientArgs::default(),
             output: Output::Json,
             filter: FlowFilterArgs::default(),
         };

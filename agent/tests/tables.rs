@@ -28,7 +28,7 @@ const SECOND: u64 = 1_000_000_000;
 /// Tables for two points; no program uses them.
 fn tables() -> Maps {
     let text = "interfaces: [{name: a}, {name: b}]\ntables: {flows: 8192, half_open: 1024, closed: 1024}";
-    let file = file::parse(text).unwrap();
+    let file = file::parse(text, std::path::Path::new("")).unwrap();
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
     let mut ebpf = probe::open(&watch, ROOM, (6, 0), true)
         .unwrap_or_else(|e| panic!("{e:#}: run this as root (cargo xtask test does)"));

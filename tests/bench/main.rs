@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context as _, Result};
-use harness::report::{figure, plot, sample, table};
+use harness::report::{self, figure, plot, sample, table};
 
 use self::{figure::Figure, options::Options};
 
@@ -88,12 +88,7 @@ fn run(options: &Options) -> Result<()> {
             print!("\n{}: {}\n\n{}", bench.name, bench.about, found.text);
         }
         for (name, content) in &found.files {
-            let path = options.out.join(name);
-            std::fs::create_dir_all(&options.out)
-                .and_then(|()| std::fs::write(&path, content))
-                .with_context(|| format!("cannot write {}", path.display()))?;
-            // Not among the figures, which go to standard output.
-            eprintln!("{}", path.display());
+            report::save(&options.out, name, content)?;
         }
     }
     Ok(())

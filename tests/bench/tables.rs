@@ -1,6 +1,7 @@
 //! The agent's own tables, opened as the daemon opens them, or those of a daemon that runs.
 
 use std::fs;
+use std::path::Path;
 
 use agent::config::{Watch, file};
 use agent::probe;
@@ -14,7 +15,7 @@ pub const ROOM: u32 = 16;
 
 /// The object with its tables, for one point and this section of the configuration; no program is loaded yet.
 pub fn open(section: &str) -> Result<Ebpf> {
-    let file = file::parse(&format!("interfaces: [{{name: a}}]\n{section}"))
+    let file = file::parse(&format!("interfaces: [{{name: a}}]\n{section}"), Path::new(""))
         .map_err(|wrong| anyhow!("{wrong:?}"))?;
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
     probe::open(&watch, ROOM, (6, 0), true)

@@ -3,12 +3,13 @@
 //! [`DEMOS`] is the list. It ends with 1 when what the agent says is not what happened, and says what differs; a
 //! prediction that misses is shown, as predictions are.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
 use harness::cases;
 use harness::demo::{Played, Tell, bank_g, campus_card};
+use harness::report;
 
 /// Payments of the campus card.
 const PAYMENTS: usize = 200;
@@ -84,23 +85,13 @@ fn run(options: &Options) -> Result<bool> {
             played.figures.iter().for_each(|figure| println!("{}", figure.json()));
         }
         tell(&format!("\nTruth beside what fivetuple says\n\n{}", played.table));
-        write(&options.out, demo.name, &played.picture)?;
+        report::save(&options.out, &format!("{}.svg", demo.name), &played.picture)?;
         for what in &played.wrong {
             eprintln!("demo: {}: {what}", demo.name);
             right = false;
         }
     }
     Ok(right)
-}
-
-fn write(out: &Path, name: &str, picture: &str) -> Result<()> {
-    let path = out.join(name).with_extension("svg");
-    std::fs::create_dir_all(out)
-        .and_then(|()| std::fs::write(&path, picture))
-        .with_context(|| format!("cannot write {}", path.display()))?;
-    // Not among the figures, which go to standard output.
-    eprintln!("{}", path.display());
-    Ok(())
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! `FIVETUPLE_STRESS_SECONDS` says.
 
 use std::collections::HashSet;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -210,7 +211,7 @@ impl Daemon {
 }
 
 fn load() -> (Programs, Daemon) {
-    let file = file::parse(TABLES).expect("a sound configuration");
+    let file = file::parse(TABLES, Path::new("")).expect("a sound configuration");
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
     let mut ebpf = probe::open(&watch, ROOM, (6, 0), true).expect("the kernel takes the object's tables");
     let (maps, ring) = Maps::take(&mut ebpf, ROOM).expect("the object has its maps");

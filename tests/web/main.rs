@@ -2,6 +2,7 @@
 //! the agent is the program that a user gets.
 
 mod activation;
+mod client;
 mod exposition;
 mod folder;
 mod prometheus;

@@ -12,8 +12,15 @@ pub fn verb(args: &[String]) -> Result<()> {
     setup::ensure(setup::Scope::Test)?;
     let agent = build::agent(&build::Options { release: true, probe_log: false })?;
     let object = compile::compile(sh::root(), compile::BENCH)?;
-    sh::run(cargo::command("build").args(["--release", "--locked", "--package", "tests", "--bin", "bench"]))?;
-    let binary = cargo::target_dir().join("release/bench");
+    sh::run(cargo::command("build").args([
+        "--release",
+        "--locked",
+        "--package",
+        "tests",
+        "--bin",
+        "measure",
+    ]))?;
+    let binary = cargo::target_dir().join("release/measure");
     let mut cmd = privilege::command(
         &binary.display().to_string(),
         "only root may load kernel programs and have the kernel run them",

@@ -8,16 +8,21 @@ use super::{
 use crate::connection_log::{self, sample::Rate};
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
-use std::{collections::HashSet, ops::RangeInclusive};
+use std::{collections::HashSet, ops::RangeInclusive, path::Path};
 
 /// Turns raw values into settings and keeps what is wrong with them.
-#[derive(Default)]
-pub(super) struct Checker {
+pub(super) struct Checker<'a> {
+    /// Paths are relative to this directory.
+    pub(super) directory: &'a Path,
     /// What was found wrong so far.
     pub(super) problems: Vec<Problem>,
 }
 
-impl Checker {
+impl<'a> Checker<'a> {
+    pub(super) fn new(directory: &'a Path) -> Self {
+        Self { directory, problems: Vec::new() }
+    }
+
     pub(super) fn refuse<T>(&mut self, key: impl Into<String>, at: &Spanned<T>, text: impl Into<String>) {
         self.problems.push(Problem { line: at.referenced.line(), key: key.into(), text: text.into() });
     }

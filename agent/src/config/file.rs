@@ -9,7 +9,7 @@ use super::{
 use crate::{alert, connection_log};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::{Error as YamlError, Spanned};
-use std::fmt;
+use std::{fmt, path::Path};
 
 /// One thing that is wrong in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,10 +119,10 @@ pub(super) struct RawConnectionLog {
     pub(super) sample_good: Option<Spanned<String>>,
 }
 
-/// Read a whole file; every problem of it, not only the first, where its shape allows.
-pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
+/// Read a whole file, with paths of receivers' certificates relative to `directory`; every problem of it, not only the first, where its shape allows.
+pub fn parse(text: &str, directory: &Path) -> Result<FileSettings, Vec<Problem>> {
     let raw: RawFile = shaped(text).map_err(|problem| vec![problem])?;
-    let mut checker = Checker::default();
+    let mut checker = Checker::new(directory);
     let interfaces = checker.interfaces(&raw.interfaces);
     let services = checker.services(&raw.services);
     let limits = checker.limits(&raw.limits);

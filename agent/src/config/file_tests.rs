@@ -4,6 +4,11 @@ use super::*;
 use crate::connection_log::sample::Rate;
 use std::time::Duration;
 
+/// As of a file in a folder that is not there.
+fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
+    super::parse(text, Path::new("/nonexistent"))
+}
+
 const EXAMPLE: &str = include_str!("../../fivetuple.example.yaml");
 
 fn problems(text: &str) -> Vec<String> {
@@ -63,6 +68,7 @@ fn the_example_mentions_every_key() {
         "alerts: {rules: [{zz: 1}]}",
         "alerts: {rules: [{name: a, of: {zz: 1}}]}",
         "alerts: {webhooks: [{zz: 1}]}",
+        "alerts: {webhooks: [{http_config: {zz: 1}}]}",
     ] {
         let text = problem(section);
         let keys = text.split("keys here: ").nth(1).unwrap().trim_end_matches(')');

@@ -2,6 +2,7 @@
 
 pub mod alerts;
 mod checker;
+pub mod content;
 pub mod file;
 pub mod nearest;
 pub mod value;
@@ -254,7 +255,8 @@ impl Source {
         let Some(path) = &self.file else { return Ok(FileSettings::default()) };
         let text = std::fs::read_to_string(path)
             .map_err(|e| ConfigError::Unreadable("config.file", path.clone(), e))?;
-        file::parse(&text).map_err(|problems| ConfigError::Invalid(path.clone(), problems))
+        let directory = path.parent().unwrap_or(std::path::Path::new(""));
+        file::parse(&text, directory).map_err(|problems| ConfigError::Invalid(path.clone(), problems))
     }
 }
 

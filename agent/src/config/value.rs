@@ -70,13 +70,13 @@ pub fn prefix(text: &str) -> Result<IpNet, String> {
 pub fn url(text: &str) -> Result<(String, String), String> {
     let refusal = |why: &str| format!("{text:?} {why}; write for example http://127.0.0.1:9093");
     let uri: Uri = text.parse().map_err(|_| refusal("is not an address"))?;
-    match uri.scheme_str() {
-        Some("http") => {}
-        Some("https") => return Err(refusal("needs TLS, which this agent does not speak as a client")),
-        _ => return Err(refusal("does not begin with http://")),
-    }
+    let port = match uri.scheme_str() {
+        Some("http") => 80,
+        Some("https") => 443,
+        _ => return Err(refusal("does not begin with http:// or https://")),
+    };
     let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| refusal("names no host"))?;
-    let port = uri.port_u16().unwrap_or(80);
+    let port = uri.port_u16().unwrap_or(port);
     Ok((text.to_owned(), format!("{}:{port}", host.trim_matches(['[', ']']))))
 }
 
@@ -136,8 +136,8 @@ mod tests {
         let name = |text: &str| url(text).map(|(_, name)| name);
         assert_eq!(name("http://am.example.net:9093/alerts").unwrap(), "am.example.net:9093");
         assert_eq!(name("http://[::1]").unwrap(), "::1:80");
+        assert_eq!(name("https://pager/hook").unwrap(), "pager:443");
         for (bad, part) in [
-            ("https://am:9093", "needs TLS"),
             ("am:9093", "http://"),
             ("ftp://am", "does not begin with http://"),
             ("http://", "\"http://\""),

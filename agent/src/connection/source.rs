@@ -5,8 +5,8 @@ use crate::{
     aggregate::{Names, events, filter::unknown, rows::Sight},
     api::ConnectionList,
     cli::{ConnectionsArgs, DEFAULT_LISTEN},
+    client::Client,
     config::{OTHER_SERVICE, Watch},
-    flows::fetch,
     replay::{
         self,
         file::{Capture, Packet},
@@ -161,10 +161,11 @@ pub fn one_agent(args: &ConnectionsArgs) -> Option<String> {
 /// Reads the connections of all agents that a command names, and says what the points are called. Points of the same name
 /// get that of their agent behind it.
 pub fn of_agents(args: &ConnectionsArgs) -> Result<(Vec<String>, Told)> {
+    let client = Client::of(&args.client)?;
     let mut agents = Vec::new();
     for url in &args.urls {
         let url = url.trim_end_matches('/');
-        agents.push((url, of_agent(url, args.svc.as_deref(), since_seconds(args))?));
+        agents.push((url, of_agent(&client, url, args.svc.as_deref(), since_seconds(args))?));
     }
     let (points, told) = together(agents);
     if told.connections.is_empty() {
@@ -196,10 +197,15 @@ fn together(mut agents: Vec<(&str, Told)>) -> (Vec<String>, Told) {
 }
 
 /// Asks an agent for all connections that it knows, or for those of a service, and of the last so many seconds.
-pub fn of_agent(url: &str, svc: Option<&str>, since_seconds: Option<u64>) -> Result<Told> {
+pub fn of_agent(
+    client: &Client,
+    url: &str,
+    svc: Option<&str>,
+    since_seconds: Option<u64>,
+) -> Result<Told> {
     let query = [("svc", svc.map(str::to_owned)), ("since_seconds", since_seconds.map(|s| s.to_string()))];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url, "/api/v1/connections", &query)?;
+    let body = client.ask(url, "/api/v1/connections", &query)?;
     let list: ConnectionList = serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than a list of connections; is it an agent of this version?")
     })?;
@@ -212,12 +218,18 @@ pub fn of_agent(url: &str, svc: Option<&str>, since_seconds: Option<u64>) -> Res
 
 /// Reads the connections of a source at the point `name`. An agent that watches several points tells those of the point
 /// of that name, one that watches a single one all it knows, whatever it calls the point itself.
-pub fn at_point(source: &Source, name: &str, watch: &Watch, each: impl FnMut(&Packet<'_>)) -> Result<Told> {
+pub fn at_point(
+    source: &Source,
+    client: &Client,
+    name: &str,
+    watch: &Watch,
+    each: impl FnMut(&Packet<'_>),
+) -> Result<Told> {
     let url = match source {
         Source::Capture(path) => return of_capture(path, name, watch, each),
         Source::Agent(url) => url,
     };
-    let mut told = of_agent(url, None, None)?;
+    let mut told = of_agent(client, url, None, None)?;
     let mut points: Vec<&str> = told.connections.iter().map(|c| c.point.as_str()).collect();
     points.sort_unstable();
     points.dedup();

@@ -17,11 +17,11 @@ pub mod text;
 use crate::{
     api::{ConnectionFilter, ExplainFilter, Refusal},
     cli::{ExplainArgs, ReportOutput},
+    client::Client,
     connection::{
         Connection,
         source::{self, Told},
     },
-    flows::fetch,
     http::Backend,
 };
 use anyhow::{Context as _, Result, bail};
@@ -38,7 +38,7 @@ const LEVEL: f64 = 0.05;
 pub fn main(args: &ExplainArgs) -> Result<bool> {
     let (report, whole) = match source::one_agent(&args.of) {
         _ if !args.of.files.is_empty() => of_captures(args)?,
-        Some(url) => (of_agent(&url, asked(args))?, true),
+        Some(url) => (of_agent(args, &url)?, true),
         None => {
             let (_, Told { connections, gaps }) = source::of_agents(&args.of)?;
             (report(&connections, asked(args), gaps), true)
@@ -93,10 +93,11 @@ fn says_more(a: &Section, b: &Section) -> Ordering {
     a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2))
 }
 
-fn of_agent(url: &str, asked: ExplainFilter) -> Result<Report> {
+fn of_agent(args: &ExplainArgs, url: &str) -> Result<Report> {
+    let asked = asked(args);
     let query = [("svc", asked.svc), ("since_seconds", asked.since_seconds.map(|s| s.to_string()))];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url, "/api/v1/explain", &query)?;
+    let body = Client::of(&args.of.client)?.ask(url, "/api/v1/explain", &query)?;
     serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than an explanation; is it an agent of this version?")
     })

@@ -16,6 +16,7 @@ pub mod way;
 
 use crate::{
     cli::{LocateArgs, ReportOutput},
+    client::Client,
     config::{Source as Config, Watch},
     connection::{
         Connection, second_leg,
@@ -137,12 +138,14 @@ fn read(args: &LocateArgs) -> Result<Located> {
     let watch = Watch { services: settings.services, limits: settings.limits, ..Watch::default() };
     let (mut names, mut sources, mut points) = (Vec::new(), Vec::new(), Vec::new());
     let (mut seen, mut gaps) = (Vec::new(), Vec::new());
+    let client = Client::of(&args.client)?;
     for point in &args.points {
         if names.contains(&point.name) {
             bail!("--points names {} twice; give each point a name of its own", point.name);
         }
         let mut passages = Passages::default();
-        let told = source::at_point(&point.source, &point.name, &watch, |packet| passages.take(packet))?;
+        let told =
+            source::at_point(&point.source, &client, &point.name, &watch, |packet| passages.take(packet))?;
         if passages.left_out() > 0 {
             gaps.push(format!(
                 "{}: when {} packets passed, the last ones",

@@ -4,8 +4,8 @@ use super::{Report, report, text::text};
 use crate::{
     api::ReuseFilter,
     cli::{ReportOutput, ReuseArgs},
+    client::Client,
     connection::source::{self, Told},
-    flows::fetch,
 };
 use anyhow::{Context as _, Result, anyhow};
 use std::io::Write as _;
@@ -21,7 +21,7 @@ pub fn main(args: &ReuseArgs) -> Result<bool> {
     };
     let (report, whole) = match source::one_agent(&args.of) {
         _ if !args.of.files.is_empty() => of_told(source::of_captures(&args.of)?, &asked)?,
-        Some(url) => (of_agent(&url, &asked)?, true),
+        Some(url) => (of_agent(&Client::of(&args.of.client)?, &url, &asked)?, true),
         None => (of_told(source::of_agents(&args.of)?, &asked)?.0, true),
     };
     let mut out = std::io::stdout().lock();
@@ -32,7 +32,7 @@ pub fn main(args: &ReuseArgs) -> Result<bool> {
     Ok(whole)
 }
 
-fn of_agent(url: &str, asked: &ReuseFilter) -> Result<Report> {
+fn of_agent(client: &Client, url: &str, asked: &ReuseFilter) -> Result<Report> {
     let query = [
         ("svc", asked.svc.clone()),
         ("since_seconds", asked.since_seconds.map(|s| s.to_string())),
@@ -41,7 +41,7 @@ fn of_agent(url: &str, asked: &ReuseFilter) -> Result<Report> {
         ("time_wait_seconds", asked.time_wait_seconds.map(|s| s.to_string())),
     ];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = fetch(url, "/api/v1/reuse", &query)?;
+    let body = client.ask(url, "/api/v1/reuse", &query)?;
     serde_json::from_str(&body).with_context(|| {
         format!("{url} answered something else than a report on reuse; is it an agent of this version?")
     })

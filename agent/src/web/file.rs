@@ -4,16 +4,15 @@
 //! serve something else than what is written: docs/web.md lists them.
 
 use super::{auth::Users, limit::Rate, reader::Reader};
-use crate::config::file::{Problem, shaped};
+use crate::config::{
+    content::Content,
+    file::{Problem, shaped},
+};
 use axum::http::{HeaderName, HeaderValue};
 use rustls::{SupportedCipherSuite, SupportedProtocolVersion, crypto::SupportedKxGroup};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::{
-    collections::BTreeMap,
-    fmt,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::Path};
 
 /// What a valid file says.
 #[derive(Debug, Default)]
@@ -32,11 +31,11 @@ pub struct Web {
 #[derive(Debug)]
 pub struct Tls {
     /// The server's certificate, and those between it and its authority.
-    pub cert: Pem,
+    pub cert: Content,
     /// The certificate's key.
-    pub key: Pem,
+    pub key: Content,
     /// Authorities of clients' certificates; without it the host's own.
-    pub client_ca: Option<Pem>,
+    pub client_ca: Option<Content>,
     /// What is asked of clients.
     pub client_auth: ClientAuth,
     /// Names of which a client's certificate must have one; empty for any.
@@ -51,38 +50,6 @@ pub struct Tls {
     pub server_order: bool,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
-}
-
-/// PEM text, with where it stands in the file.
-pub struct Pem {
-    /// The key.
-    pub key: &'static str,
-    /// The key's line.
-    pub line: u64,
-    /// The text.
-    pub source: PemSource,
-}
-
-/// Where PEM text is.
-pub enum PemSource {
-    /// In the configuration itself.
-    Inline(String),
-    /// In a file of its own.
-    File(PathBuf),
-}
-
-/// Not with the text, which may be a key.
-impl fmt::Debug for Pem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pem").field("key", &self.key).field("line", &self.line).finish_non_exhaustive()
-    }
-}
-
-impl Pem {
-    /// Something is wrong with it.
-    pub fn problem(&self, text: impl Into<String>) -> Problem {
-        Problem { line: self.line, key: format!("tls_server_config.{}", self.key), text: text.into() }
-    }
 }
 
 /// What is asked of clients, as Go names it.

@@ -1,6 +1,7 @@
 //! Tests of the file: for each key of the format what is taken, and what is refused with its line.
 
 use super::{super::reader::go_duration, *};
+use crate::config::content::Source;
 use std::time::Duration;
 
 fn parse(text: &str) -> Result<Web, Vec<Problem>> {
@@ -205,7 +206,7 @@ fn what_is_read_is_what_is_written() {
     );
     assert_eq!((tls.curves.len(), tls.versions.len(), tls.server_order, tls.http2), (1, 2, false, true));
     assert_eq!(tls.client_auth, ClientAuth::VerifyIfGiven);
-    assert!(matches!(&tls.cert.source, PemSource::File(path) if path == Path::new("/etc/fivetuple/a.crt")));
+    assert!(matches!(&tls.cert.source, Source::File(path) if path == Path::new("/etc/fivetuple/a.crt")));
     assert_eq!(web.headers.len(), 2);
     assert_eq!(web.rate, Some(Rate { interval: Duration::from_secs(90), burst: 3 }));
 }

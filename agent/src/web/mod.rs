@@ -11,13 +11,14 @@ pub mod file;
 pub mod limit;
 mod offer;
 mod reader;
-mod stamp;
 mod tls;
 
-use crate::config::{ConfigError, file::Problem};
+use crate::{
+    config::{ConfigError, file::Problem},
+    stamp::Stamp,
+};
 use file::{ClientAuth, Web};
 use rustls::ServerConfig;
-use stamp::Stamp;
 use std::{
     fs, io, mem,
     path::{Path, PathBuf},

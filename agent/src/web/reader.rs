@@ -2,11 +2,14 @@
 
 use super::{
     auth::Users,
-    file::{ClientAuth, Pem, PemSource, RawHeaders, RawRate, RawTls, Text, Texts, Tls},
+    file::{ClientAuth, RawHeaders, RawRate, RawTls, Text, Texts, Tls},
     limit::Rate,
     offer::{CURVES, Names, SUITES, VERSIONS},
 };
-use crate::config::file::Problem;
+use crate::config::{
+    content::{Content, Source},
+    file::Problem,
+};
 use axum::http::{HeaderName, HeaderValue, header};
 use rustls::{CipherSuite, ProtocolVersion, SupportedCipherSuite, SupportedProtocolVersion};
 use serde_saphyr::Spanned;
@@ -70,17 +73,18 @@ impl<'a> Reader<'a> {
     }
 
     /// The file comes before the text where both are there.
-    fn pem(&self, inline: (&'static str, &Text), file: (&'static str, &Text)) -> Option<Pem> {
+    fn pem(&self, inline: (&'static str, &Text), file: (&'static str, &Text)) -> Option<Content> {
         let there = |text: &Text| {
             text.as_ref().filter(|t| !t.value.is_empty()).map(|t| (t.referenced.line(), t.value.clone()))
         };
+        let key = |name| format!("tls_server_config.{name}");
         if let Some((line, path)) = there(file.1) {
-            return Some(Pem { key: file.0, line, source: PemSource::File(self.directory.join(path)) });
+            return Some(Content { key: key(file.0), line, source: Source::File(self.directory.join(path)) });
         }
-        there(inline.1).map(|(line, text)| Pem { key: inline.0, line, source: PemSource::Inline(text) })
+        there(inline.1).map(|(line, text)| Content { key: key(inline.0), line, source: Source::Inline(text) })
     }
 
-    fn client_auth(&mut self, raw: &RawTls, client_ca: Option<&Pem>) -> ClientAuth {
+    fn client_auth(&mut self, raw: &RawTls, client_ca: Option<&Content>) -> ClientAuth {
         let name = raw.client_auth_type.as_ref().filter(|name| !name.value.is_empty());
         let found = name.map(|name| (name, ClientAuth::NAMES.iter().find(|(known, _)| *known == name.value)));
         let client_auth = match found {

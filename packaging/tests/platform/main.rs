@@ -3,6 +3,7 @@
 
 mod chart;
 mod deb;
+mod first_page;
 mod host;
 mod image;
 mod package;

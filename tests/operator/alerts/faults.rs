@@ -8,8 +8,8 @@ use harness::agent::Agent;
 use harness::hook::{Hook, Mood};
 use harness::impair::rules::Random;
 use harness::impair::{Packet, Rule};
-use harness::tcp::{self, Conn, Serve, Server};
-use harness::topology::SERVER;
+use harness::tcp::{self, Conn, Dial, Serve, Server};
+use harness::topology::{CLIENT, SERVER};
 use harness::{Gateway, eventually};
 
 use super::{alertmanager, counts, directly, eventually_told, through_alertmanager, watch, within};
@@ -186,9 +186,55 @@ fn loses(world: &Gateway, agent: &Agent) -> Instant {
     Instant::now()
 }
 
-/// A server that comes and goes, twenty times: one page, and over once.
+/// Changes of the flapping fault.
+const CHANGES: u32 = 200;
+/// Once in so many changes the fault is gone until the alert is about to be over, and then lasts until it fires.
+const CROSSED_EACH: u32 = 20;
+/// From one attempt to the next.
+const PACE: Duration = Duration::from_millis(25);
+/// How long each other change lasts.
+const SHORT: Duration = Duration::from_millis(200);
+
+/// A server that comes and goes, and who asks it all the time.
+struct Flapping<'a> {
+    world: &'a Gateway,
+    /// What the last attempt met.
+    answered: bool,
+    /// How often that became another.
+    changes: u32,
+    /// The client's last port.
+    port: u16,
+}
+
+impl Flapping<'_> {
+    /// Asks at least three times, until it is over.
+    #[track_caller]
+    fn ask_until(&mut self, what: &str, over: impl Fn() -> bool) {
+        let mut asked = 0;
+        let mut next = Instant::now();
+        eventually(DEADLINE, what, || {
+            if Instant::now() < next {
+                return false;
+            }
+            next = Instant::now() + PACE;
+            // No five-tuple comes back: this is about a server and not about ports.
+            self.port += 1;
+            let conn = Dial::default()
+                .from((CLIENT.v4, self.port))
+                .try_connect(&self.world.client, (SERVER.v4, 443));
+            let answered = conn.map(|mut conn| tcp::echo(&mut conn, 10)).is_ok();
+            self.changes += u32::from(answered != self.answered);
+            self.answered = answered;
+            asked += 1;
+            asked >= 3 && over()
+        });
+    }
+}
+
+/// Within the time that all must be well before it is over, however often the threshold is crossed: one page, and over
+/// once.
 #[test]
-fn a_server_that_comes_and_goes_is_one_page() {
+fn a_fault_that_comes_and_goes_is_one_page() {
     let world = Gateway::new();
     let storage = tempfile::tempdir().expect("a temporary directory can be made");
     let (behind, own) = (Hook::start(&world.gateway, Mood::Takes), Hook::start(&world.gateway, Mood::Takes));
@@ -202,37 +248,38 @@ fn a_server_that_comes_and_goes_is_one_page() {
       metric: fivetuple_tcp_connection_results_total
       where: {result: refused, svc: card}
       of: {metric: fivetuple_tcp_connection_results_total}
-      window: 3s
-      minimum: 5
-      above: 50%
+      window: 1s
+      minimum: 3
+      above: 20%
       clear: 1%
-      keep_firing: 4s
+      keep_firing: 10s
 ";
     let agent = watch(&world, &format!("{}{rules}", receivers(&[&manager], &own)));
-    let try_for = |time: Duration| {
-        let began = Instant::now();
-        let mut next = began;
-        eventually(DEADLINE, "the time to be over", || {
-            if Instant::now() >= next {
-                next = Instant::now() + Duration::from_millis(25);
-                if let Ok(mut conn) = tcp::Dial::default().try_connect(&world.client, (SERVER.v4, 443)) {
-                    tcp::echo(&mut conn, 10);
-                }
-            }
-            began.elapsed() >= time
-        });
+    let state = || {
+        let listed = agent.get_json("/api/v1/alerts");
+        let rows = listed["alerts"].as_array().expect("a list");
+        let row = rows.iter().find(|row| row["rule"] == "refused");
+        row.map(|row| row["state"].as_str().expect("a state").to_owned())
     };
+    let up = || Server::start(&world.server, (SERVER.v4, 443), Serve::Echo);
+    let mut flapping = Flapping { world: &world, answered: true, changes: 0, port: 10_000 };
+    let mut server = Some(up());
+    flapping.ask_until("the server to be there", || true);
     let began = Instant::now();
-    for _ in 0..10 {
-        try_for(Duration::from_secs(1));
-        let _echo = Server::start(&world.server, (SERVER.v4, 443), Serve::Echo);
-        try_for(Duration::from_secs(1));
+    while flapping.changes < CHANGES {
+        let crosses = [0, CROSSED_EACH - 1].contains(&(flapping.changes % CROSSED_EACH));
+        let since = Instant::now();
+        server = if server.is_some() { None } else { Some(up()) };
+        let becomes = if server.is_some() { "clearing" } else { "firing" };
+        flapping.ask_until(&format!("change {} to be {becomes}", flapping.changes), || {
+            if crosses { state().is_some_and(|state| state == becomes) } else { since.elapsed() >= SHORT }
+        });
     }
     let page = eventually_told(|| through_alertmanager(&behind), "refused", "card", "firing");
-    assert!(page.at.duration_since(began) < Duration::from_secs(5), "while it was down for the first time");
-    let _echo = Server::start(&world.server, (SERVER.v4, 443), Serve::Echo);
-    try_for(Duration::from_secs(10));
+    within("a server that goes away", began + Duration::from_secs(1), &page);
+    flapping.ask_until("the alert to be over", || state().is_none_or(|state| state == "inactive"));
     eventually_told(|| through_alertmanager(&behind), "refused", "card", "resolved");
+    assert_eq!(flapping.changes, CHANGES);
     for told in [through_alertmanager(&behind), directly(&own)] {
         let counts = counts(&told, "refused");
         assert_eq!((counts["firing"], counts["resolved"]), (1, 1), "{told:?}");
@@ -268,7 +315,7 @@ fn a_client_that_is_not_allowed_is_told_while_it_is_connected() {
     silence_until(crossed, Duration::from_secs(4));
     assert_eq!((count("card"), count("bank")), ([1.0; 2], [0.0; 2]));
     drop(open);
-    let refused = tcp::Dial::default().try_connect(&world.client, (SERVER.v6, 443));
+    let refused = Dial::default().try_connect(&world.client, (SERVER.v6, 443));
     assert!(refused.is_err(), "nobody listens");
     eventually(DEADLINE, "the one that was refused to be counted", || count("card") == [2.0; 2]);
     assert_eq!(directly(&own).iter().filter(|told| told.rule == "FivetupleForeignClients").count(), 1);

@@ -1,9 +1,9 @@
 //! An Alertmanager: `POST /api/v2/alerts`.
 
-use super::{Failure, RESEND, Teller, http::Post};
+use super::{Failure, RESEND, SinkSettings, Teller, http::Post};
 use crate::alert::message::Alert;
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 /// Alerts of one request: what comes at once goes at once.
 const MOST: usize = 64;
@@ -19,8 +19,8 @@ pub struct Alertmanager {
 
 impl Alertmanager {
     /// At an address, the part before `/api`.
-    pub fn new(url: &str, timeout: Duration) -> Self {
-        Self { post: Post::new(&format!("{}/api/v2/alerts", url.trim_end_matches('/')), timeout) }
+    pub fn new(to: &SinkSettings) -> Self {
+        Self { post: Post::new(to, "/api/v2/alerts") }
     }
 }
 
@@ -51,6 +51,7 @@ fn entry(alert: &Alert, now: SystemTime) -> Value {
 mod tests {
     use super::*;
     use crate::alert::message::tests::alert;
+    use std::time::Duration;
 
     #[test]
     fn what_fires_ends_unless_it_is_told_again() {

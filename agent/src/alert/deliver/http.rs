@@ -1,35 +1,28 @@
 //! A POST of JSON, and what its answer means.
 
-use super::Failure;
-use std::{error::Error as _, time::Duration};
-use ureq::{Agent, http::StatusCode};
+use super::{Failure, SinkSettings};
+use crate::client::Client;
+use std::time::Duration;
+use ureq::http::StatusCode;
 
 /// Posts to one address.
 #[derive(Debug)]
 pub struct Post {
-    agent: Agent,
+    client: Client,
     url: String,
 }
 
 impl Post {
-    /// Whoever does not answer within `timeout` has not taken it.
-    pub fn new(url: &str, timeout: Duration) -> Self {
-        let agent = Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            .proxy(None)
-            .user_agent(concat!("fivetuple/", env!("CARGO_PKG_VERSION")))
-            .build();
-        Self { agent: agent.into(), url: url.to_owned() }
+    /// To a receiver, at a path below its address. Whoever does not answer within its timeout has not taken it.
+    pub fn new(to: &SinkSettings, path: &str) -> Self {
+        let url =
+            if path.is_empty() { to.url.clone() } else { format!("{}{path}", to.url.trim_end_matches('/')) };
+        Self { client: Client::new(to.http.clone(), to.timeout), url }
     }
 
     /// Sends a body.
     pub fn send(&self, body: &[u8]) -> Result<(), Failure> {
-        let sent = self.agent.post(&self.url).content_type("application/json").send(body);
-        let mut answer = sent.map_err(|e| {
-            let cause = e.source().map_or(String::new(), |cause| format!(": {cause}"));
-            Failure::Later(format!("{e}{cause}"), None)
-        })?;
+        let mut answer = self.client.post(&self.url, body).map_err(|why| Failure::Later(why, None))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(());

@@ -11,6 +11,7 @@ mod queue;
 mod webhook;
 
 use super::message::{Alert, Status};
+use crate::client;
 use backoff::Backoff;
 pub use queue::{Accounts, Queue};
 use std::{
@@ -38,6 +39,8 @@ pub struct SinkSettings {
     pub url: String,
     /// How long it may take to answer.
     pub timeout: Duration,
+    /// How it is spoken to.
+    pub http: client::settings::Settings,
 }
 
 /// What a receiver is.
@@ -57,7 +60,13 @@ impl SinkSettings {
 
     /// The agent's log.
     pub fn log() -> Self {
-        Self { name: "log".to_owned(), kind: SinkKind::Log, url: String::new(), timeout: Self::TIMEOUT }
+        Self {
+            name: "log".to_owned(),
+            kind: SinkKind::Log,
+            url: String::new(),
+            timeout: Self::TIMEOUT,
+            http: client::settings::Settings::default(),
+        }
     }
 }
 
@@ -159,10 +168,8 @@ impl Sink {
         let (name, from) = (settings.name.clone(), queue.clone());
         let teller: Box<dyn Teller> = match settings.kind {
             SinkKind::Log => Box::new(log::Log),
-            SinkKind::Alertmanager => {
-                Box::new(alertmanager::Alertmanager::new(&settings.url, settings.timeout))
-            }
-            SinkKind::Webhook => Box::new(webhook::Webhook::new(&settings.url, settings.timeout)),
+            SinkKind::Alertmanager => Box::new(alertmanager::Alertmanager::new(&settings)),
+            SinkKind::Webhook => Box::new(webhook::Webhook::new(&settings)),
         };
         // It ends with its queue, or with the process: an attempt under way is not waited for.
         let worker =

@@ -99,7 +99,13 @@ fn request(stream: &mut TcpStream) -> Option<String> {
 }
 
 fn settings(name: &str, kind: SinkKind, address: SocketAddr, timeout: Duration) -> SinkSettings {
-    SinkSettings { name: name.to_owned(), kind, url: format!("http://{address}"), timeout }
+    SinkSettings {
+        name: name.to_owned(),
+        kind,
+        url: format!("http://{address}"),
+        timeout,
+        http: Default::default(),
+    }
 }
 
 const SOON: Duration = Duration::from_secs(20);

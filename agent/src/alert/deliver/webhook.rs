@@ -1,9 +1,8 @@
 //! A webhook: one POST for each alert that begins or ends. docs/alerts.md has the format, which is that of [`Alert`].
 
-use super::{Failure, Teller, http::Post};
+use super::{Failure, SinkSettings, Teller, http::Post};
 use crate::alert::message::Alert;
 use serde::Serialize;
-use std::time::Duration;
 
 /// The version of the format: it changes when a key changes its meaning or goes.
 const VERSION: u32 = 1;
@@ -23,8 +22,8 @@ struct Body<'a> {
 
 impl Webhook {
     /// At an address.
-    pub fn new(url: &str, timeout: Duration) -> Self {
-        Self { post: Post::new(url, timeout) }
+    pub fn new(to: &SinkSettings) -> Self {
+        Self { post: Post::new(to, "") }
     }
 }
 

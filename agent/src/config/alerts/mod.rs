@@ -4,17 +4,20 @@ mod rule;
 mod selector;
 
 use super::{checker::Checker, file::Problem, value};
-use crate::alert::{
-    Settings, defaults,
-    deliver::{SinkKind, SinkSettings},
-    rule::Rule,
+use crate::{
+    alert::{
+        Settings, defaults,
+        deliver::{SinkKind, SinkSettings},
+        rule::Rule,
+    },
+    client,
 };
 use rule::RawRule;
 pub use selector::Known;
 use selector::hint;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
 /// Rules at most: each keeps its past for every place.
 const MOST_RULES: usize = 200;
@@ -42,18 +45,20 @@ struct RawSink {
     url: Spanned<String>,
     name: Option<Spanned<String>>,
     timeout: Option<Spanned<String>>,
+    #[serde(default)]
+    http_config: client::settings::Raw,
 }
 
 /// The built-in rules, from their own file.
 pub fn built_in(text: &str, runbooks: &str) -> Result<Vec<Rule>, Vec<Problem>> {
     let raw: Vec<RawRule> = super::file::shaped(text).map_err(|problem| vec![problem])?;
-    let mut checker = Checker::default();
+    let mut checker = Checker::new(Path::new(""));
     let known = Known { points: Vec::new(), services: Vec::new() };
     let rules = checker.rules(&raw, &known, |name| format!("{runbooks}#{}", name.to_lowercase()));
     if checker.problems.is_empty() { Ok(rules) } else { Err(checker.problems) }
 }
 
-impl Checker {
+impl Checker<'_> {
     pub(super) fn alerts(&mut self, raw: &RawAlerts, known: &Known<'_>) -> Settings {
         let runbooks = raw.runbooks.as_ref().map_or(RUNBOOKS, |at| at.value.trim_end_matches('/'));
         let own = self.rules(&raw.rules, known, |_| String::new());
@@ -136,7 +141,12 @@ impl Checker {
                 }
                 let timeout = entry.timeout.as_ref();
                 let timeout = timeout.and_then(|at| self.read(&key("timeout"), at, value::duration));
-                out.push(SinkSettings { name, kind, url, timeout: timeout.unwrap_or(SinkSettings::TIMEOUT) });
+                let timeout = timeout.unwrap_or(SinkSettings::TIMEOUT);
+                let http = entry.http_config.read(&key("http_config."), self.directory);
+                match http {
+                    Ok(http) => out.push(SinkSettings { name, kind, url, timeout, http }),
+                    Err(problems) => self.problems.extend(problems),
+                }
             }
         }
         out

@@ -86,7 +86,7 @@ impl<'de> Deserialize<'de> for Severity {
     }
 }
 
-impl Checker {
+impl Checker<'_> {
     pub(super) fn rules(
         &mut self,
         raw: &[RawRule],

@@ -60,7 +60,7 @@ impl<'a> Known<'a> {
     }
 }
 
-impl Checker {
+impl Checker<'_> {
     pub(super) fn selector(
         &mut self,
         path: &str,

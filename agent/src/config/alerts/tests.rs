@@ -6,13 +6,17 @@ use crate::{
         deliver::SinkKind,
         rule::{Against, Kind, Limit, Severity},
     },
-    config::file::parse,
+    config::file::{self, FileSettings, Problem},
 };
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 /// What precedes a rule: a point and a service.
 const HEAD: &str =
     "interfaces: [{name: eth0, point: outside}]\nservices: [{name: card, prefixes: [192.0.2.0/24]}]\n";
+
+fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
+    file::parse(text, Path::new("/etc/fivetuple"))
+}
 
 fn read(alerts: &str) -> Settings {
     parse(&format!("{HEAD}{alerts}")).unwrap_or_else(|problems| panic!("{problems:?}\n{alerts}")).alerts
@@ -264,8 +268,10 @@ fn names_are_taken_once() {
     );
     let sinks = problem("alerts:\n  webhooks:\n    - url: http://a:1\n    - {url: 'http://a:1/x'}\n");
     assert!(sinks.starts_with("line 6: alerts.webhooks[1].name: two receivers are called a:1"), "{sinks}");
-    let tls = problem("alerts: {alertmanagers: [{url: 'https://am'}]}");
-    assert!(tls.starts_with("line 3: alerts.alertmanagers[0].url: \"https://am\" needs TLS"), "{tls}");
+    let tls =
+        problem("alerts: {webhooks: [{url: 'https://a', http_config: {tls_config: {ca_file: none.pem}}}]}");
+    let file = "alerts.webhooks[0].http_config.tls_config.ca_file: cannot read /etc/fivetuple/none.pem: ";
+    assert!(tls.starts_with(&format!("line 3: {file}")), "{tls}");
 }
 
 #[test]
