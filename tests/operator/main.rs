@@ -9,6 +9,7 @@ mod flood;
 mod foreign;
 mod full;
 mod hand;
+mod interfaces;
 mod life;
 mod mixin;
 mod older;
