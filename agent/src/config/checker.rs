@@ -2,6 +2,7 @@
 
 use super::{
     Limits, NO_POINT, OTHER_SERVICE, Service, Tables,
+    choice::Pattern,
     file::{FileInterface, Problem, RawConnectionLog, RawInterface, RawLimits, RawService, RawTables},
     value,
 };
@@ -31,10 +32,19 @@ impl Checker {
         read(&at.value).map_err(|text| self.refuse(key, at, text)).ok()
     }
 
-    pub(super) fn interfaces(&mut self, raw: &[RawInterface]) -> Vec<FileInterface> {
+    pub(super) fn interfaces(&mut self, raw: &[RawInterface]) -> (Vec<FileInterface>, Vec<Pattern>) {
         let (mut names, mut points) = (HashSet::new(), HashSet::new());
-        let mut out = Vec::new();
+        let (mut out, mut patterns) = (Vec::new(), Vec::new());
         for (i, entry) in raw.iter().enumerate() {
+            if let Some(pattern) = Pattern::of(&entry.name.value, entry.ingress) {
+                if let Some(point) = &entry.point {
+                    let text =
+                        "an interface that a pattern takes is a point of its own name; leave the key out";
+                    self.refuse(format!("interfaces[{i}].point"), point, text);
+                }
+                patterns.push(pattern);
+                continue;
+            }
             let point_at = entry.point.as_ref().unwrap_or(&entry.name);
             let key = if entry.point.is_some() { "point" } else { "name" };
             self.read(&format!("interfaces[{i}].{key}"), point_at, value::name);
@@ -53,7 +63,7 @@ impl Checker {
             let (name, point) = (entry.name.value.clone(), point_at.value.clone());
             out.push(FileInterface { name, point, ingress: entry.ingress });
         }
-        out
+        (out, patterns)
     }
 
     pub(super) fn services(&mut self, raw: &[RawService]) -> Vec<Service> {

@@ -4,6 +4,7 @@ use super::{
     Ingress, Limits, Service, Tables,
     alerts::{Known, RawAlerts},
     checker::Checker,
+    choice::Pattern,
     nearest::nearest,
 };
 use crate::{alert, connection_log};
@@ -39,6 +40,8 @@ impl fmt::Display for Problem {
 pub struct FileSettings {
     /// Interfaces in the file's order; empty where the file names none.
     pub interfaces: Vec<FileInterface>,
+    /// Patterns of interfaces' names, in the file's order.
+    pub patterns: Vec<Pattern>,
     /// Services in the file's order.
     pub services: Vec<Service>,
     /// Limits in time.
@@ -123,14 +126,14 @@ pub(super) struct RawConnectionLog {
 pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
     let raw: RawFile = shaped(text).map_err(|problem| vec![problem])?;
     let mut checker = Checker::default();
-    let interfaces = checker.interfaces(&raw.interfaces);
+    let (interfaces, patterns) = checker.interfaces(&raw.interfaces);
     let services = checker.services(&raw.services);
     let limits = checker.limits(&raw.limits);
     let tables = checker.tables(&raw.tables);
     let connection_log = raw.connection_log.as_ref().map(|log| checker.connection_log(log));
-    let alerts = checker.alerts(&raw.alerts, &Known::of(&interfaces, &services));
+    let alerts = checker.alerts(&raw.alerts, &Known::of(&interfaces, &patterns, &services));
     if checker.problems.is_empty() {
-        Ok(FileSettings { interfaces, services, limits, tables, connection_log, alerts })
+        Ok(FileSettings { interfaces, patterns, services, limits, tables, connection_log, alerts })
     } else {
         checker.problems.sort_by_key(|p| p.line);
         Err(checker.problems)

@@ -45,7 +45,10 @@ impl Backend for Monitor {
     }
 
     fn readiness(&self) -> Vec<Check> {
-        let names = self.in_force().names.clone();
+        let (names, twice) = {
+            let in_force = self.in_force();
+            (in_force.names.clone(), in_force.watch.twice.clone())
+        };
         let mut checks: Vec<Check> = self
             .hooks()
             .probe
@@ -59,6 +62,7 @@ impl Backend for Monitor {
                     .map_or("not attached".to_owned(), |mode| format!("attached by {}", mode.name())),
             })
             .collect();
+        checks.extend(twice.iter().map(|t| Check { name: t.name.clone(), ok: true, detail: t.text() }));
         let behind = self.records().ring.empty_at.elapsed();
         checks.push(Check {
             name: "ring".to_owned(),

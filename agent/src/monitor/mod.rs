@@ -136,6 +136,10 @@ impl Monitor {
         }
         let kernel = Kernel::read(&links);
         refuse_failures(&preflight::findings(&kernel, &watch.interfaces, &links))?;
+        for twice in &watch.twice {
+            let (interface, at, text) = (&twice.name, &twice.at, twice.text());
+            if twice.left_out { info!(interface, at, "{text}") } else { warn!(interface, at, "{text}") }
+        }
         if watch.interfaces.len() >= usize::from(MAX_POINTS) {
             bail!("{} interfaces are too many; watch at most {}", watch.interfaces.len(), MAX_POINTS - 1);
         }

@@ -42,9 +42,9 @@ impl InForce {
     /// Of a configuration what cannot be changed later; the rest is put in force by [`InForce::apply`]. `names` are the
     /// points, and the services that have their numbers already.
     pub fn new(watch: &Watch, room: u32, names: Names) -> Self {
-        let (interfaces, tables) = (watch.interfaces.clone(), watch.tables.clone());
+        let Watch { interfaces, twice, tables, .. } = watch.clone();
         Self {
-            watch: Watch { interfaces, tables, ..Watch::default() },
+            watch: Watch { interfaces, twice, tables, ..Watch::default() },
             names,
             allowed: Allowed::default(),
             room,
