@@ -4,7 +4,7 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use harness::agent::{Agent, Launch, Without, left_attached};
+use harness::agent::{Agent, Launch, Without, left_attached, run_to_end};
 use harness::topology::{LEFT, RIGHT};
 use harness::{Gateway, NetNs, Pair, eventually, tcp::Dial};
 use nix::sys::signal::Signal;
@@ -156,8 +156,11 @@ fn what_others_take_off_is_put_back() {
     agent.signal(Signal::SIGCONT);
     watched(&agent, "outside", 0.0, SOON);
     eventually(SOON, "the holder to be named", || {
-        agent.log().iter().any(|l| l.contains("held by program ") && l.contains("(xdp_dispatcher)"))
+        agent.log().iter().any(|l| l.contains("cannot watch") && l.contains("held by program "))
     });
+    let checked = run_to_end(&world.gateway, &["check", "--interface=outside"]);
+    let said = String::from_utf8_lossy(&checked.stdout).into_owned();
+    assert!(said.contains("held by program ") && said.contains("(xdp_dispatcher)"), "{said}");
     assert!(left_attached(&world.gateway).iter().any(|l| l.contains("xdp_dispatcher")));
     let complaints = || agent.log().iter().filter(|l| l.contains("cannot watch")).count();
     assert_eq!(complaints(), 1, "once, not with each try: {:?}", agent.log());

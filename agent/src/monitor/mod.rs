@@ -25,6 +25,7 @@ use crate::{
     pins::{Pins, Plan, directory::pass_over_our_xdp, own::Own},
     preflight::{self, Hook, Kernel, State, plan},
     probe::{self, Probe},
+    rights,
     source::{
         maps::{Maps, add},
         ring::Ring,
@@ -209,7 +210,7 @@ impl Monitor {
                 self.hooks().probe.speak();
                 let told = self.news.as_ref().is_some_and(News::any);
                 if told || Instant::now() >= look_at {
-                    self.look();
+                    rights::raised(|| self.look());
                     look_at = Instant::now() + LOOK;
                 }
                 if received < enough {
@@ -220,7 +221,7 @@ impl Monitor {
         if self.pins.is_none() {
             let mut hooks = self.hooks();
             for point in 0..self.interfaces.len() {
-                hooks.probe.detach(point);
+                rights::raised(|| hooks.probe.detach(point));
             }
         }
         self.drain(u64::MAX);

@@ -7,6 +7,7 @@ use crate::{
     connection_log::Opened,
     notify,
     pins::Pins,
+    rights,
     source::maps::Maps,
     why,
 };
@@ -103,7 +104,7 @@ impl Monitor {
             let log = Opened::of(watch.connection_log.as_ref())?;
             let mut in_force = self.in_force_mut();
             let fixed = fixed_parts(&in_force.watch, &watch);
-            in_force.apply(&watch, &self.maps, self.pins.as_ref())?;
+            rights::raised(|| in_force.apply(&watch, &self.maps, self.pins.as_ref()))?;
             let records = &mut *self.records();
             records.log.turn(log)?;
             records.flood.full = false;
