@@ -20,4 +20,5 @@ mod resets;
 mod reuse;
 mod ring;
 mod service;
+mod shown;
 mod watch;

@@ -3,10 +3,16 @@
 use super::{
     Limits, NO_POINT, OTHER_SERVICE, Service, Tables,
     choice::Pattern,
-    file::{FileInterface, Problem, RawConnectionLog, RawInterface, RawLimits, RawService, RawTables},
+    file::{
+        FileInterface, Problem, RawAddresses, RawConnectionLog, RawInterface, RawLimits, RawService,
+        RawTables,
+    },
     value,
 };
-use crate::connection_log::{self, sample::Rate};
+use crate::{
+    aggregate::shown::Shown,
+    connection_log::{self, sample::Rate},
+};
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 use std::{collections::HashSet, ops::RangeInclusive};
@@ -191,6 +197,27 @@ impl Checker {
             tables.ring_bytes = value;
         }
         tables
+    }
+
+    pub(super) fn addresses(&mut self, raw: &RawAddresses) -> Shown {
+        let mut shown = Shown::default();
+        for (key, at, to) in [
+            ("ipv4_prefix", &raw.ipv4_prefix, &mut shown.ipv4_prefix),
+            ("ipv6_prefix", &raw.ipv6_prefix, &mut shown.ipv6_prefix),
+        ] {
+            let whole = *to;
+            let length = |text: &str| match text.trim().parse() {
+                Ok(n) if n <= whole => Ok(n),
+                _ => Err(format!(
+                    "{text:?} is not a prefix length; write 0 (nothing is shown) to {whole} (all is)"
+                )),
+            };
+            if let Some(value) = at.as_ref().and_then(|at| self.read(&format!("addresses.{key}"), at, length))
+            {
+                *to = value;
+            }
+        }
+        shown
     }
 
     pub(super) fn connection_log(&mut self, raw: &RawConnectionLog) -> connection_log::Settings {

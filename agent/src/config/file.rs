@@ -7,7 +7,7 @@ use super::{
     choice::Pattern,
     nearest::nearest,
 };
-use crate::{alert, connection_log};
+use crate::{aggregate::shown::Shown, alert, connection_log};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::{Error as YamlError, Spanned};
 use std::fmt;
@@ -48,6 +48,8 @@ pub struct FileSettings {
     pub limits: Limits,
     /// Limits in space.
     pub tables: Tables,
+    /// What is shown of addresses.
+    pub addresses: Shown,
     /// The connection log; off where the file says nothing of it.
     pub connection_log: Option<connection_log::Settings>,
     /// The alerts; the built-in rules, told to the log, where the file says nothing of them.
@@ -72,6 +74,7 @@ pub(super) struct RawFile {
     pub(super) services: Vec<RawService>,
     pub(super) limits: RawLimits,
     pub(super) tables: RawTables,
+    pub(super) addresses: RawAddresses,
     pub(super) connection_log: Option<RawConnectionLog>,
     pub(super) alerts: RawAlerts,
 }
@@ -115,6 +118,13 @@ pub(super) struct RawTables {
     pub(super) ring_bytes: Option<Spanned<String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAddresses {
+    pub(super) ipv4_prefix: Option<Spanned<String>>,
+    pub(super) ipv6_prefix: Option<Spanned<String>>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConnectionLog {
@@ -130,10 +140,11 @@ pub fn parse(text: &str) -> Result<FileSettings, Vec<Problem>> {
     let services = checker.services(&raw.services);
     let limits = checker.limits(&raw.limits);
     let tables = checker.tables(&raw.tables);
+    let addresses = checker.addresses(&raw.addresses);
     let connection_log = raw.connection_log.as_ref().map(|log| checker.connection_log(log));
     let alerts = checker.alerts(&raw.alerts, &Known::of(&interfaces, &patterns, &services));
     if checker.problems.is_empty() {
-        Ok(FileSettings { interfaces, patterns, services, limits, tables, connection_log, alerts })
+        Ok(FileSettings { interfaces, patterns, services, limits, tables, addresses, connection_log, alerts })
     } else {
         checker.problems.sort_by_key(|p| p.line);
         Err(checker.problems)

@@ -7,7 +7,7 @@ pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{alert, cli, connection_log, http::listen::ListenAddress, link, why};
+use crate::{aggregate::shown::Shown, alert, cli, connection_log, http::listen::ListenAddress, link, why};
 use choice::{Pattern, Twice};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
@@ -59,6 +59,8 @@ pub struct Watch {
     pub limits: Limits,
     /// Limits in space.
     pub tables: Tables,
+    /// What is shown of addresses.
+    pub addresses: Shown,
     /// The connection log, where one is wanted.
     pub connection_log: Option<connection_log::Settings>,
     /// The alerts.
@@ -233,8 +235,16 @@ impl Source {
 
     /// Read the file, if there is one, and put the flags over it.
     pub fn load(&self) -> Result<Watch, ConfigError> {
-        let FileSettings { interfaces, patterns, services, limits, tables, connection_log, alerts } =
-            self.settings()?;
+        let FileSettings {
+            interfaces,
+            patterns,
+            services,
+            limits,
+            tables,
+            addresses,
+            connection_log,
+            alerts,
+        } = self.settings()?;
         let (named, patterns) = if self.interfaces.is_empty() {
             (interfaces, patterns)
         } else {
@@ -245,7 +255,7 @@ impl Source {
         if interfaces.is_empty() {
             return Err(ConfigError::NoInterface);
         }
-        Ok(Watch { interfaces, twice, services, limits, tables, connection_log, alerts })
+        Ok(Watch { interfaces, twice, services, limits, tables, addresses, connection_log, alerts })
     }
 
     /// What the file says alone; its defaults, if there is none.

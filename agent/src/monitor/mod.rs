@@ -162,7 +162,7 @@ impl Monitor {
         let sizes: HashMap<_, _> = probe::capacities(&watch, room).into_iter().collect();
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
         let points = interfaces.iter().map(|i| i.point.clone()).collect();
-        let mut in_force = InForce::new(&watch, room, Names { points, services });
+        let mut in_force = InForce::new(&watch, room, Names { points, services, ..Names::default() });
         in_force.apply(&watch, &maps, pins.as_ref())?;
         let alerts = Mutex::new(Alerts::new(&watch));
         Ok(Self {
@@ -397,7 +397,7 @@ fn keep(
         && log.is_on()
     {
         let sight = events::sight(end);
-        let mut connection = Connection::of(&sight, names, Clock::new(now, clock));
+        let mut connection = Connection::of(&sight, names, Clock::new(now, clock)).shown(names.shown);
         connection.http = events.http(&sight).cloned();
         log.add(&connection);
     }

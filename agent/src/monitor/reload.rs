@@ -66,9 +66,10 @@ impl InForce {
         maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
         let allowed = names.services.iter().map(|name| clients_of(name, &watch.services));
         self.allowed = Allowed(allowed.collect());
-        self.names = names;
+        self.names = Names { shown: watch.addresses, ..names };
         self.watch.services = watch.services.clone();
         self.watch.limits = watch.limits.clone();
+        self.watch.addresses = watch.addresses;
         self.watch.connection_log = watch.connection_log.clone();
         self.watch.alerts = watch.alerts.clone();
         self.reload = Reload { successful: true, success_at: SystemTime::now() };
@@ -175,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_service_keeps_its_number() {
-        let names = Names { points: Vec::new(), services: vec!["other".to_owned()] };
+        let names = Names { services: vec!["other".to_owned()], ..Names::default() };
         let mut in_force = InForce::new(&Watch::default(), 4, names);
         in_force.names = in_force.number(&[service("a"), service("b")]).unwrap();
         assert_eq!(in_force.names.services, ["other", "a", "b"]);
