@@ -58,7 +58,9 @@ fn no_whole_address_leaves_the_host() {
         let list = agent.get_json(&format!("/api/v1/flows?address={address}"));
         list["flows"].as_array().map(Vec::len)
     };
-    assert_eq!((asked(&CLIENT.v4.to_string()), asked("10.77.1.0/24")), (Some(0), Some(2)));
+    assert_eq!(asked(&CLIENT.v4.to_string()), Some(0));
+    // The one that is open, at both points; the other's rest stays until a sweep.
+    assert!(asked("10.77.1.0/24").is_some_and(|rows| rows >= 2));
     let mut curl = world.gateway.cmd("curl");
     let url = format!("http://{}/metrics", agent.web());
     curl.args(["-sSf", "-H", "Accept: application/openmetrics-text; version=1.0.0", &url]);
