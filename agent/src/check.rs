@@ -35,6 +35,10 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<bool> {
     };
     findings.extend(args.web_config.file.as_deref().map(web));
     findings.extend(preflight::findings(&kernel, &watch.interfaces, &links));
+    findings.extend(watch.twice.iter().map(|twice| {
+        let state = if twice.left_out { State::Ok } else { State::Warn };
+        finding(state, &twice.name, twice.text())
+    }));
     findings.extend(programs(&kernel, &watch));
     findings.push(pins());
     print!("{}", render(&findings));

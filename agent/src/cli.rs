@@ -43,8 +43,8 @@ pub struct ConfigArgs {
     /// Configuration file (YAML); every key is explained in fivetuple.example.yaml
     #[arg(long = "config.file", value_name = "PATH")]
     pub config_file: Option<PathBuf>,
-    /// Interface to watch (repeatable); beats the file's list. With neither, every interface that is up
-    /// except loopback
+    /// Interface to watch (repeatable), or a pattern: 'eth*', or '!veth*' to leave those out; beats the file's list.
+    /// With neither, every interface that is up except loopback, and except those whose packets all pass another one
     #[arg(long = "interface", value_name = "NAME")]
     pub interfaces: Vec<String>,
 }

@@ -30,6 +30,7 @@ pub mod probe;
 pub mod process;
 pub mod replay;
 pub mod reuse;
+pub mod rights;
 pub mod run;
 pub mod source;
 mod stamp;

@@ -27,6 +27,10 @@ pub struct Link {
     pub mtu: u32,
     /// What virtual device it is: `veth`, `bridge`, `tun` ...; none for hardware and loopback.
     pub kind: Option<String>,
+    /// The bond, bridge or other device it belongs to, by number.
+    pub master: Option<u32>,
+    /// The device below it, by number, where that is in this network namespace; of a veth, its peer.
+    pub lower: Option<u32>,
     /// The XDP program on it (its id), whoever put it there.
     pub xdp_program: Option<u32>,
 }
@@ -52,10 +56,14 @@ fn parse_link(body: &[u8]) -> Option<Link> {
         loopback: is(libc::IFF_LOOPBACK),
         ..Link::default()
     };
+    let (mut lower, mut elsewhere) = (None, false);
     for (kind, value) in attributes(body.get(IFINFO_SIZE..)?) {
         match kind {
             libc::IFLA_IFNAME => link.name = text(value),
             libc::IFLA_MTU => link.mtu = word(value)?,
+            libc::IFLA_MASTER => link.master = word(value),
+            libc::IFLA_LINK => lower = word(value),
+            libc::IFLA_LINK_NETNSID => elsewhere = true,
             libc::IFLA_LINKINFO => {
                 link.kind = attributes(value).find(|(k, _)| *k == libc::IFLA_INFO_KIND).map(|(_, v)| text(v));
             }
@@ -70,6 +78,7 @@ fn parse_link(body: &[u8]) -> Option<Link> {
             _ => {}
         }
     }
+    link.lower = lower.filter(|_| !elsewhere);
     Some(link)
 }
 

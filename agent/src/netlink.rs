@@ -1,8 +1,13 @@
-//! Route netlink: ask the kernel for a list and walk through its answer.
+//! Route netlink: ask the kernel for a list and walk through its answer, or hear from it that something changed.
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, send, socket};
-use std::os::fd::AsRawFd as _;
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, send, socket,
+    },
+};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 
 const HEADER: usize = 16;
 
@@ -31,6 +36,32 @@ pub fn dump(kind: u16, request: &[u8], mut visit: impl FnMut(&[u8])) -> Result<(
                 _ => visit(body),
             }
             rest = after;
+        }
+    }
+}
+
+/// Hears when interfaces of this network namespace change, or what hangs on them at tc.
+pub struct News(OwnedFd);
+
+impl News {
+    /// From now on.
+    pub fn listen() -> Result<Self> {
+        let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+        let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute)?;
+        let groups = [libc::RTNLGRP_LINK, libc::RTNLGRP_TC].map(|group| 1 << (group - 1));
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups[0] | groups[1]))?;
+        Ok(Self(fd))
+    }
+
+    /// Whether there were any since this was asked last. What they say is not looked at: whoever wants to know how things
+    /// stand now asks for that, and so news that were lost because too many came at once do no harm.
+    pub fn any(&self) -> bool {
+        let (mut buffer, mut any) = ([0; 16 * 1024], false);
+        loop {
+            match recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(_) | Err(Errno::ENOBUFS) => any = true,
+                Err(_) => return any,
+            }
         }
     }
 }

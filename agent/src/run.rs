@@ -6,6 +6,8 @@ use crate::{
     http, log,
     monitor::Monitor,
     notify,
+    preflight::running,
+    rights,
     web::Live,
     why,
 };
@@ -59,11 +61,14 @@ pub async fn run(
     // Before anything is attached: a port in use is the likeliest mistake.
     let listeners = listeners(&settings.web).await?;
     info!(version = env!("CARGO_PKG_VERSION"), "starting");
+    // After that: a port may be one that not everybody may listen at.
+    rights::rest(running());
     notify::status("loading the programs");
     // From here on: loading takes seconds, and a signal nobody listens for ends the process.
     let mut reloads = signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?;
     tokio::pin!(shutdown);
-    let loading = spawn_blocking(move || Monitor::load(settings.watch, settings.source, settings.pin));
+    let Settings { watch, source, pin, .. } = settings;
+    let loading = spawn_blocking(move || rights::raised(|| Monitor::load(watch, source, pin)));
     let monitor = tokio::select! {
         loaded = loading => Arc::new(loaded.context("loading the programs failed")??),
         () = &mut shutdown => {
@@ -72,7 +77,7 @@ pub async fn run(
             return Ok(());
         }
     };
-    monitor.attach()?;
+    rights::raised(|| monitor.attach())?;
     let stop = Arc::new(AtomicBool::new(false));
     let (at_work, mut idle) = oneshot::channel::<()>();
     let keeper = {

@@ -175,13 +175,13 @@ fn ends(head: &Head) -> [(Addr, u16); 2] {
     [(head.client, head.client_port), (head.server, head.server_port)]
 }
 
-fn end_points(head: &Head) -> [EndPoint; 2] {
-    ends(head).map(|(addr, port)| EndPoint { address: ip(addr), port })
+fn end_points(head: &Head, names: &Names) -> [EndPoint; 2] {
+    ends(head).map(|(addr, port)| names.shown.end(EndPoint { address: ip(addr), port }))
 }
 
 fn anomaly_row(event: &Numbered<AnomalyRecord>, names: &Names) -> EventRow {
     let r = &event.what;
-    let [client, server] = end_points(&r.head);
+    let [client, server] = end_points(&r.head, names);
     let set = AnomalySet(r.anomalies);
     let again = [Anomaly::LateFill, Anomaly::Retransmission, Anomaly::Spurious].iter().any(|a| set.has(*a));
     let what = AnomalyEvent {

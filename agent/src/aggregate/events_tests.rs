@@ -21,7 +21,11 @@ fn segment() -> Segment {
 }
 
 fn names() -> Names {
-    Names { points: vec!["outside".into()], services: vec!["other".into(), "card".into()] }
+    Names {
+        points: vec!["outside".into()],
+        services: vec!["other".into(), "card".into()],
+        ..Names::default()
+    }
 }
 
 fn record(facts: &Facts) -> AnomalyRecord {

@@ -1,6 +1,6 @@
 //! Which connections a reader asks for.
 
-use super::Names;
+use super::{Names, shown::Shown};
 use crate::{
     api::{ConnectionFilter, EventFilter, FlowFilter},
     config::{nearest::nearest, value},
@@ -19,6 +19,8 @@ pub struct Filter {
     network: Option<IpNet>,
     port: Option<u16>,
     anomaly: Option<Anomaly>,
+    /// Who may not see an address may not find it out by asking, either.
+    shown: Shown,
 }
 
 impl Filter {
@@ -53,13 +55,16 @@ impl Filter {
             known.ok_or_else(|| unknown("anomaly", name, Anomaly::ALL.iter().map(|a| a.name())))
         });
         let network = address.map(|text| value::prefix(text).map_err(|e| format!("address: {e}")));
-        Ok(Self { svc: svc.transpose()?, network: network.transpose()?, port, anomaly: anomaly.transpose()? })
+        let (svc, network, anomaly) = (svc.transpose()?, network.transpose()?, anomaly.transpose()?);
+        Ok(Self { svc, network, port, anomaly, shown: names.shown })
     }
 
     /// Whether a connection is asked for, by its ends, its service and its anomalies.
     pub fn matches(&self, ends: &[(Addr, u16); 2], svc: u16, anomalies: AnomalySet) -> bool {
         self.svc.is_none_or(|asked| asked == svc)
-            && self.network.is_none_or(|net| ends.iter().any(|(addr, _)| net.contains(&ip(*addr))))
+            && self
+                .network
+                .is_none_or(|net| ends.iter().any(|(addr, _)| net.contains(&self.shown.address(ip(*addr)))))
             && self.port.is_none_or(|port| ends.iter().any(|(_, p)| *p == port))
             && self.anomaly.is_none_or(|anomaly| anomalies.has(anomaly))
     }
@@ -81,7 +86,11 @@ mod tests {
     use super::*;
 
     fn names() -> Names {
-        Names { points: vec!["outside".into()], services: vec!["other".into(), "card".into()] }
+        Names {
+            points: vec!["outside".into()],
+            services: vec!["other".into(), "card".into()],
+            ..Names::default()
+        }
     }
 
     fn filter(asked: FlowFilter) -> Filter {

@@ -10,17 +10,21 @@ pub mod inside;
 pub mod metrics;
 pub mod rows;
 pub(crate) mod series;
+pub mod shown;
 pub mod snapshot;
 
 use crate::config::{OTHER_SERVICE, Watch};
+use shown::Shown;
 
-/// Names of what the kernel knows by numbers.
+/// Names of what the kernel knows by numbers, and how much of addresses is shown with them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// The points.
     pub points: Vec<String>,
     /// The services; number 0 has all servers without one of their own.
     pub services: Vec<String>,
+    /// What is shown of addresses.
+    pub shown: Shown,
 }
 
 impl Names {
@@ -28,7 +32,7 @@ impl Names {
     pub fn of_capture(point: &str, watch: &Watch) -> Self {
         let services = watch.services.iter().map(|service| service.name.clone());
         let services = std::iter::once(OTHER_SERVICE.to_owned()).chain(services).collect();
-        Self { points: vec![point.to_owned()], services }
+        Self { points: vec![point.to_owned()], services, shown: Shown::default() }
     }
 
     /// The point of a number.

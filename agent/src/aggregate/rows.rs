@@ -48,7 +48,8 @@ impl Sight {
     pub fn row(&self, names: &Names, now: Nanos, stall: Duration) -> FlowRow {
         let flow = &self.flow;
         let client = usize::from(flow.client & 1);
-        let ends = self.key.end_points().map(|(addr, port)| EndPoint { address: ip(addr), port });
+        let ends = self.key.end_points();
+        let ends = ends.map(|(addr, port)| names.shown.end(EndPoint { address: ip(addr), port }));
         FlowRow {
             point: names.point(self.key.point()),
             svc: names.service(flow.svc),
@@ -187,7 +188,11 @@ mod tests {
     }
 
     fn names() -> Names {
-        Names { points: vec!["a".into(), "dmz".into()], services: vec!["other".into(), "card".into()] }
+        Names {
+            points: vec!["a".into(), "dmz".into()],
+            services: vec!["other".into(), "card".into()],
+            ..Names::default()
+        }
     }
 
     #[test]

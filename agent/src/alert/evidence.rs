@@ -62,7 +62,7 @@ pub fn worst(
         .filter(|(weight, ..)| *weight > 0)
         .collect();
     found.sort_unstable_by_key(|(weight, at, _)| Reverse((*weight, *at)));
-    found.into_iter().take(MOST).map(|(_, _, c)| Evidence::of(c)).collect()
+    found.into_iter().take(MOST).map(|(_, _, c)| Evidence::of(&c.clone().shown(names.shown))).collect()
 }
 
 /// How much a connection has to do with a rule; 0 for nothing.
@@ -183,7 +183,11 @@ mod tests {
     use agent_ebpf::anomaly::{Cause, Origin};
 
     fn names() -> Names {
-        Names { points: vec!["outside".into(), "dmz".into()], services: vec!["other".into(), "card".into()] }
+        Names {
+            points: vec!["outside".into(), "dmz".into()],
+            services: vec!["other".into(), "card".into()],
+            ..Names::default()
+        }
     }
 
     const SECOND: u64 = 1_000_000_000;

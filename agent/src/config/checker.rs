@@ -2,10 +2,17 @@
 
 use super::{
     Limits, NO_POINT, OTHER_SERVICE, Service, Tables,
-    file::{FileInterface, Problem, RawConnectionLog, RawInterface, RawLimits, RawService, RawTables},
+    choice::Pattern,
+    file::{
+        FileInterface, Problem, RawAddresses, RawConnectionLog, RawInterface, RawLimits, RawService,
+        RawTables,
+    },
     value,
 };
-use crate::connection_log::{self, sample::Rate};
+use crate::{
+    aggregate::shown::Shown,
+    connection_log::{self, sample::Rate},
+};
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
 use std::{collections::HashSet, ops::RangeInclusive, path::Path};
@@ -36,10 +43,19 @@ impl<'a> Checker<'a> {
         read(&at.value).map_err(|text| self.refuse(key, at, text)).ok()
     }
 
-    pub(super) fn interfaces(&mut self, raw: &[RawInterface]) -> Vec<FileInterface> {
+    pub(super) fn interfaces(&mut self, raw: &[RawInterface]) -> (Vec<FileInterface>, Vec<Pattern>) {
         let (mut names, mut points) = (HashSet::new(), HashSet::new());
-        let mut out = Vec::new();
+        let (mut out, mut patterns) = (Vec::new(), Vec::new());
         for (i, entry) in raw.iter().enumerate() {
+            if let Some(pattern) = Pattern::of(&entry.name.value, entry.ingress) {
+                if let Some(point) = &entry.point {
+                    let text =
+                        "an interface that a pattern takes is a point of its own name; leave the key out";
+                    self.refuse(format!("interfaces[{i}].point"), point, text);
+                }
+                patterns.push(pattern);
+                continue;
+            }
             let point_at = entry.point.as_ref().unwrap_or(&entry.name);
             let key = if entry.point.is_some() { "point" } else { "name" };
             self.read(&format!("interfaces[{i}].{key}"), point_at, value::name);
@@ -58,7 +74,7 @@ impl<'a> Checker<'a> {
             let (name, point) = (entry.name.value.clone(), point_at.value.clone());
             out.push(FileInterface { name, point, ingress: entry.ingress });
         }
-        out
+        (out, patterns)
     }
 
     pub(super) fn services(&mut self, raw: &[RawService]) -> Vec<Service> {
@@ -186,6 +202,27 @@ impl<'a> Checker<'a> {
             tables.ring_bytes = value;
         }
         tables
+    }
+
+    pub(super) fn addresses(&mut self, raw: &RawAddresses) -> Shown {
+        let mut shown = Shown::default();
+        for (key, at, to) in [
+            ("ipv4_prefix", &raw.ipv4_prefix, &mut shown.ipv4_prefix),
+            ("ipv6_prefix", &raw.ipv6_prefix, &mut shown.ipv6_prefix),
+        ] {
+            let whole = *to;
+            let length = |text: &str| match text.trim().parse() {
+                Ok(n) if n <= whole => Ok(n),
+                _ => Err(format!(
+                    "{text:?} is not a prefix length; write 0 (nothing is shown) to {whole} (all is)"
+                )),
+            };
+            if let Some(value) = at.as_ref().and_then(|at| self.read(&format!("addresses.{key}"), at, length))
+            {
+                *to = value;
+            }
+        }
+        shown
     }
 
     pub(super) fn connection_log(&mut self, raw: &RawConnectionLog) -> connection_log::Settings {

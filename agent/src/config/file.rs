@@ -4,9 +4,10 @@ use super::{
     Ingress, Limits, Service, Tables,
     alerts::{Known, RawAlerts},
     checker::Checker,
+    choice::Pattern,
     nearest::nearest,
 };
-use crate::{alert, connection_log};
+use crate::{aggregate::shown::Shown, alert, connection_log};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_saphyr::{Error as YamlError, Spanned};
 use std::{fmt, path::Path};
@@ -39,12 +40,16 @@ impl fmt::Display for Problem {
 pub struct FileSettings {
     /// Interfaces in the file's order; empty where the file names none.
     pub interfaces: Vec<FileInterface>,
+    /// Patterns of interfaces' names, in the file's order.
+    pub patterns: Vec<Pattern>,
     /// Services in the file's order.
     pub services: Vec<Service>,
     /// Limits in time.
     pub limits: Limits,
     /// Limits in space.
     pub tables: Tables,
+    /// What is shown of addresses.
+    pub addresses: Shown,
     /// The connection log; off where the file says nothing of it.
     pub connection_log: Option<connection_log::Settings>,
     /// The alerts; the built-in rules, told to the log, where the file says nothing of them.
@@ -69,6 +74,7 @@ pub(super) struct RawFile {
     pub(super) services: Vec<RawService>,
     pub(super) limits: RawLimits,
     pub(super) tables: RawTables,
+    pub(super) addresses: RawAddresses,
     pub(super) connection_log: Option<RawConnectionLog>,
     pub(super) alerts: RawAlerts,
 }
@@ -112,6 +118,13 @@ pub(super) struct RawTables {
     pub(super) ring_bytes: Option<Spanned<String>>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawAddresses {
+    pub(super) ipv4_prefix: Option<Spanned<String>>,
+    pub(super) ipv6_prefix: Option<Spanned<String>>,
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawConnectionLog {
@@ -123,14 +136,15 @@ pub(super) struct RawConnectionLog {
 pub fn parse(text: &str, directory: &Path) -> Result<FileSettings, Vec<Problem>> {
     let raw: RawFile = shaped(text).map_err(|problem| vec![problem])?;
     let mut checker = Checker::new(directory);
-    let interfaces = checker.interfaces(&raw.interfaces);
+    let (interfaces, patterns) = checker.interfaces(&raw.interfaces);
     let services = checker.services(&raw.services);
     let limits = checker.limits(&raw.limits);
     let tables = checker.tables(&raw.tables);
+    let addresses = checker.addresses(&raw.addresses);
     let connection_log = raw.connection_log.as_ref().map(|log| checker.connection_log(log));
-    let alerts = checker.alerts(&raw.alerts, &Known::of(&interfaces, &services));
+    let alerts = checker.alerts(&raw.alerts, &Known::of(&interfaces, &patterns, &services));
     if checker.problems.is_empty() {
-        Ok(FileSettings { interfaces, services, limits, tables, connection_log, alerts })
+        Ok(FileSettings { interfaces, patterns, services, limits, tables, addresses, connection_log, alerts })
     } else {
         checker.problems.sort_by_key(|p| p.line);
         Err(checker.problems)

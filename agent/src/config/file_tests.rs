@@ -35,6 +35,7 @@ fn the_example_loads() {
     assert_eq!(example.services.len(), 2);
     assert_eq!(example.limits, Limits::default(), "the example shows the defaults");
     assert_eq!(example.tables, Tables::default(), "the example shows the defaults");
+    assert_eq!(example.addresses, Shown::default(), "the example shows the defaults");
     assert_eq!(example.connection_log, None, "off by default");
     assert_eq!(example.alerts, alert::Settings::default(), "the example shows the defaults");
     assert_eq!(example.services[0].allowed_clients.len(), 2);
@@ -63,6 +64,7 @@ fn the_example_mentions_every_key() {
         "services: [{zz: 1}]",
         "limits: {zz: 1}",
         "tables: {zz: 1}",
+        "addresses: {zz: 1}",
         "connection_log: {zz: 1}",
         "alerts: {zz: 1}",
         "alerts: {rules: [{zz: 1}]}",
@@ -89,6 +91,16 @@ fn an_unknown_key_is_told_with_its_line_and_the_nearest_one() {
     assert!(text.starts_with("line 3: poind: unknown key; did you mean point?"), "{text}");
     let text = problem("webserver: 1");
     assert!(text.starts_with("line 1: webserver: unknown key (keys here: interfaces, "), "{text}");
+}
+
+#[test]
+fn prefix_lengths_fit_their_addresses() {
+    let shown = parse("addresses: {ipv4_prefix: 24, ipv6_prefix: 0}").unwrap().addresses;
+    assert_eq!(shown, Shown { ipv4_prefix: 24, ipv6_prefix: 0 });
+    for (bad, whole) in [("ipv4_prefix: 33", "32"), ("ipv6_prefix: 129", "128"), ("ipv4_prefix: -1", "32")] {
+        let text = problem(&format!("addresses: {{{bad}}}"));
+        assert!(text.contains("is not a prefix length") && text.contains(whole), "{text}");
+    }
 }
 
 #[test]

@@ -2,12 +2,14 @@
 
 pub mod alerts;
 mod checker;
+pub mod choice;
 pub mod content;
 pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{alert, cli, connection_log, http::listen::ListenAddress, link, why};
+use crate::{aggregate::shown::Shown, alert, cli, connection_log, http::listen::ListenAddress, link, why};
+use choice::{Pattern, Twice};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -50,12 +52,16 @@ pub struct Web {
 pub struct Watch {
     /// The points, in the order of their numbers.
     pub interfaces: Vec<Interface>,
+    /// Interfaces that see what others see.
+    pub twice: Vec<Twice>,
     /// The services, in the order of their numbers.
     pub services: Vec<Service>,
     /// Limits in time.
     pub limits: Limits,
     /// Limits in space.
     pub tables: Tables,
+    /// What is shown of addresses.
+    pub addresses: Shown,
     /// The connection log, where one is wanted.
     pub connection_log: Option<connection_log::Settings>,
     /// The alerts.
@@ -192,7 +198,7 @@ impl fmt::Display for ConfigError {
             Self::Flag(flag, text) => write!(f, "--{flag}: {text}"),
             Self::Links(e) => f.write_str(&why::text(e)),
             Self::NoInterface => f.write_str(
-                "no interface to watch: none but loopback is up; bring one up, or name one with --interface",
+                "no interface to watch: none that is up, but loopback, is asked for; bring one up, or name one with --interface",
             ),
         }
     }
@@ -230,24 +236,27 @@ impl Source {
 
     /// Read the file, if there is one, and put the flags over it.
     pub fn load(&self) -> Result<Watch, ConfigError> {
-        let FileSettings { interfaces, services, limits, tables, connection_log, alerts } =
-            self.settings()?;
-        let interfaces = if !self.interfaces.is_empty() {
-            chosen(&self.interfaces, &interfaces)?
-        } else if !interfaces.is_empty() {
-            interfaces
+        let FileSettings {
+            interfaces,
+            patterns,
+            services,
+            limits,
+            tables,
+            addresses,
+            connection_log,
+            alerts,
+        } = self.settings()?;
+        let (named, patterns) = if self.interfaces.is_empty() {
+            (interfaces, patterns)
         } else {
-            link::links()
-                .map_err(ConfigError::Links)?
-                .into_iter()
-                .filter(|l| l.up && !l.loopback)
-                .map(|l| plain(l.name))
-                .collect()
+            chosen(&self.interfaces, &interfaces)?
         };
+        let links = link::links().map_err(ConfigError::Links)?;
+        let (interfaces, twice) = choice::choose(named, &patterns, &links);
         if interfaces.is_empty() {
             return Err(ConfigError::NoInterface);
         }
-        Ok(Watch { interfaces, services, limits, tables, connection_log, alerts })
+        Ok(Watch { interfaces, twice, services, limits, tables, addresses, connection_log, alerts })
     }
 
     /// What the file says alone; its defaults, if there is none.
@@ -260,18 +269,22 @@ impl Source {
     }
 }
 
-/// The interfaces that flags name, as the file describes them where it does.
-fn chosen(names: &[String], file: &[Interface]) -> Result<Vec<Interface>, ConfigError> {
-    let mut out: Vec<Interface> = Vec::new();
-    for name in names {
-        if out.iter().any(|i| i.name == *name) {
+/// The interfaces that flags name, as the file describes them where it does, and the patterns among the flags.
+fn chosen(flags: &[String], file: &[Interface]) -> Result<(Vec<Interface>, Vec<Pattern>), ConfigError> {
+    let (mut named, mut patterns): (Vec<Interface>, Vec<Pattern>) = Default::default();
+    for name in flags {
+        if let Some(pattern) = Pattern::of(name, Ingress::Auto) {
+            patterns.push(pattern);
+            continue;
+        }
+        if named.iter().any(|i| i.name == *name) {
             return Err(ConfigError::Flag("interface", format!("{name} is named twice; name it once")));
         }
         let known = file.iter().find(|i| i.name == *name).cloned();
         let entry = known.map_or_else(|| value::name(name).map(plain), Ok);
-        out.push(entry.map_err(|text| ConfigError::Flag("interface", text))?);
+        named.push(entry.map_err(|text| ConfigError::Flag("interface", text))?);
     }
-    Ok(out)
+    Ok((named, patterns))
 }
 
 fn plain(name: String) -> Interface {

@@ -11,6 +11,7 @@ pub mod second_leg;
 pub mod source;
 
 use crate::{
+    aggregate::shown::Shown,
     aggregate::{
         Names,
         filter::ip,
@@ -250,6 +251,18 @@ impl Connection {
             first_response_byte_seconds: measured(flow.first_byte_us),
             from_client: sent(sight, client),
             from_server: sent(sight, 1 - client),
+        }
+    }
+
+    /// As it is shown to anybody.
+    #[must_use]
+    pub fn shown(self, shown: Shown) -> Self {
+        let leg = |leg: SecondLeg| SecondLeg { server: shown.end(leg.server), ..leg };
+        Self {
+            client: shown.end(self.client),
+            server: shown.end(self.server),
+            second_leg: self.second_leg.map(leg),
+            ..self
         }
     }
 

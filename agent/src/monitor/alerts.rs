@@ -14,7 +14,6 @@ use crate::{
     api::ConnectionFilter,
     config::{Service, Watch},
     connection::Connection,
-    http::Backend as _,
     sys, why,
 };
 use anyhow::{Context as _, Result};
@@ -141,14 +140,15 @@ impl Monitor {
         let mut alerts = self.alerts();
         let told = alerts.engine.step(moment, &snapshot, &mut |rule, cell| {
             // All at once, and only where something fires: this reads the tables.
-            let all =
-                connections.get_or_insert_with(|| match self.connections(&ConnectionFilter::default()) {
+            let all = connections.get_or_insert_with(|| {
+                match self.whole_connections(&ConnectionFilter::default()) {
                     Ok(list) => list.connections,
                     Err(e) => {
                         warn!(error = ?e, "an alert has no evidence");
                         Vec::new()
                     }
-                });
+                }
+            });
             evidence::worst(rule, cell, &names, &services, all, moment.wall)
         });
         alerts.told(&told);

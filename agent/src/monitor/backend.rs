@@ -45,7 +45,10 @@ impl Backend for Monitor {
     }
 
     fn readiness(&self) -> Vec<Check> {
-        let names = self.in_force().names.clone();
+        let (names, twice) = {
+            let in_force = self.in_force();
+            (in_force.names.clone(), in_force.watch.twice.clone())
+        };
         let mut checks: Vec<Check> = self
             .hooks()
             .probe
@@ -59,6 +62,7 @@ impl Backend for Monitor {
                     .map_or("not attached".to_owned(), |mode| format!("attached by {}", mode.name())),
             })
             .collect();
+        checks.extend(twice.iter().map(|t| Check { name: t.name.clone(), ok: true, detail: t.text() }));
         let behind = self.records().ring.empty_at.elapsed();
         checks.push(Check {
             name: "ring".to_owned(),
@@ -96,6 +100,33 @@ impl Backend for Monitor {
     }
 
     fn connections(&self, asked: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
+        let ConnectionList { forgotten, connections } = self.whole_connections(asked)?;
+        let shown = self.in_force().names.shown;
+        let connections = connections.into_iter().map(|connection| connection.shown(shown)).collect();
+        Ok(ConnectionList { forgotten, connections })
+    }
+
+    fn reuse(&self, asked: &ReuseFilter) -> Result<Report, Refusal> {
+        let (svc, since_seconds) = (asked.svc.clone(), asked.since_seconds);
+        let of = ConnectionFilter { svc, since_seconds, ..ConnectionFilter::default() };
+        let list = self.connections(&of)?;
+        let points = self.in_force().names.points.clone();
+        reuse::report(&list.connections, &points, asked, list.forgotten).map_err(Refusal::Filter)
+    }
+
+    fn alerts(&self) -> AlertList {
+        let standings = Monitor::alerts(self).figures().standings;
+        AlertList::of(standings)
+    }
+
+    fn reload(&self) -> Result<(), String> {
+        Monitor::reload(self)
+    }
+}
+
+impl Monitor {
+    /// Connections with their whole addresses, which are not to be shown to anybody.
+    pub(super) fn whole_connections(&self, asked: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
         let (names, time_wait) = {
             let in_force = self.in_force();
             (in_force.names.clone(), in_force.watch.limits.time_wait)
@@ -140,25 +171,6 @@ impl Backend for Monitor {
         Ok(ConnectionList { forgotten, connections })
     }
 
-    fn reuse(&self, asked: &ReuseFilter) -> Result<Report, Refusal> {
-        let (svc, since_seconds) = (asked.svc.clone(), asked.since_seconds);
-        let of = ConnectionFilter { svc, since_seconds, ..ConnectionFilter::default() };
-        let list = self.connections(&of)?;
-        let points = self.in_force().names.points.clone();
-        reuse::report(&list.connections, &points, asked, list.forgotten).map_err(Refusal::Filter)
-    }
-
-    fn alerts(&self) -> AlertList {
-        let standings = Monitor::alerts(self).figures().standings;
-        AlertList::of(standings)
-    }
-
-    fn reload(&self) -> Result<(), String> {
-        Monitor::reload(self)
-    }
-}
-
-impl Monitor {
     /// All figures of this moment.
     fn with_alerts(&self) -> Result<Snapshot> {
         let alerts = Monitor::alerts(self).figures();

@@ -22,9 +22,11 @@ use crate::{
     connection::{Clock, Connection},
     connection_log::{Log, Opened},
     link::{self, Link},
+    netlink::News,
     pins::{Pins, Plan, directory::pass_over_our_xdp, own::Own},
     preflight::{self, Hook, Kernel, State, plan},
     probe::{self, Probe},
+    rights,
     source::{
         maps::{Maps, add},
         ring::Ring,
@@ -59,8 +61,8 @@ use tracing::{error, info, warn};
 const DRAIN: Duration = Duration::from_millis(100);
 /// Records that are taken at a time: a flood of them must not keep the thread from all else.
 const ROUND: u64 = 65_536;
-/// How often the interfaces are looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How often the interfaces are looked at where the kernel tells of no change: it does not when a link is detached.
+const LOOK: Duration = Duration::from_secs(3);
 /// How long a scrape waits for a processor that is just writing a record. It takes nanoseconds, unless the machine is a
 /// virtual one and stands still.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -81,6 +83,8 @@ pub struct Monitor {
     /// What outlives this agent, if anything is to.
     pins: Option<Pins>,
     hooks: Mutex<Hooks>,
+    /// Tells when to look at the interfaces again.
+    news: Option<News>,
     records: Mutex<Records>,
     in_force: RwLock<InForce>,
     alerts: Mutex<Alerts>,
@@ -91,6 +95,8 @@ struct Hooks {
     probe: Probe,
     /// Number of the interface of each point, and none where it is gone or could not be watched.
     indexes: Vec<Option<u32>>,
+    /// Why a point could not be watched when it was tried last, as it was logged.
+    troubles: Vec<Option<String>>,
 }
 
 /// What was read and is kept.
@@ -116,12 +122,26 @@ impl Monitor {
     /// Load the programs and set their tables; nothing is attached yet. With `pin` they outlive this agent, and those
     /// that did so before are taken over. Takes seconds.
     pub fn load(watch: Watch, source: Source, pin: bool) -> Result<Self> {
+        // Before the first look: nothing that happens from then on is missed.
+        let news = News::listen()
+            .inspect_err(|e| {
+                let error = why::text(e);
+                warn!(
+                    error,
+                    "the kernel does not tell when interfaces change; they are looked at every few seconds"
+                );
+            })
+            .ok();
         let mut links = link::links()?;
         if pin {
             pass_over_our_xdp(&mut links);
         }
         let kernel = Kernel::read(&links);
         refuse_failures(&preflight::findings(&kernel, &watch.interfaces, &links))?;
+        for twice in &watch.twice {
+            let (interface, at, text) = (&twice.name, &twice.at, twice.text());
+            if twice.left_out { info!(interface, at, "{text}") } else { warn!(interface, at, "{text}") }
+        }
         if watch.interfaces.len() >= usize::from(MAX_POINTS) {
             bail!("{} interfaces are too many; watch at most {}", watch.interfaces.len(), MAX_POINTS - 1);
         }
@@ -143,7 +163,7 @@ impl Monitor {
         let sizes: HashMap<_, _> = probe::capacities(&watch, room).into_iter().collect();
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
         let points = interfaces.iter().map(|i| i.point.clone()).collect();
-        let mut in_force = InForce::new(&watch, room, Names { points, services });
+        let mut in_force = InForce::new(&watch, room, Names { points, services, ..Names::default() });
         in_force.apply(&watch, &maps, pins.as_ref())?;
         let alerts = Mutex::new(Alerts::new(&watch));
         Ok(Self {
@@ -151,7 +171,12 @@ impl Monitor {
             capacities,
             source,
             pins,
-            hooks: Mutex::new(Hooks { probe, indexes: vec![None; interfaces.len()] }),
+            hooks: Mutex::new(Hooks {
+                probe,
+                indexes: vec![None; interfaces.len()],
+                troubles: vec![None; interfaces.len()],
+            }),
+            news,
             records: Mutex::new(Records {
                 ring: Ring::new(ring),
                 events: Events::default(),
@@ -184,8 +209,9 @@ impl Monitor {
                 beat();
                 #[cfg(feature = "probe-log")]
                 self.hooks().probe.speak();
-                if Instant::now() >= look_at {
-                    self.look();
+                let told = self.news.as_ref().is_some_and(News::any);
+                if told || Instant::now() >= look_at {
+                    rights::raised(|| self.look());
                     look_at = Instant::now() + LOOK;
                 }
                 if received < enough {
@@ -196,7 +222,7 @@ impl Monitor {
         if self.pins.is_none() {
             let mut hooks = self.hooks();
             for point in 0..self.interfaces.len() {
-                hooks.probe.detach(point);
+                rights::raised(|| hooks.probe.detach(point));
             }
         }
         self.drain(u64::MAX);
@@ -257,7 +283,7 @@ impl Monitor {
         Ok(health)
     }
 
-    /// Notice interfaces that went, came, or came anew.
+    /// Notice interfaces that went, came, or came anew, and programs that were taken off.
     fn look(&self) {
         let links = match link::links() {
             Ok(links) => links,
@@ -267,35 +293,73 @@ impl Monitor {
             }
         };
         let mut hooks = self.hooks();
-        for (point, entry) in self.interfaces.iter().enumerate() {
-            if let Err(e) = self.settle_point(&mut hooks, point, &links) {
-                error!(point = entry.point, interface = entry.name, error = why::text(&e), "cannot watch");
+        for (point, done) in self.settle(&mut hooks, &links).into_iter().enumerate() {
+            let trouble = done.err().map(|e| why::text(&e));
+            let entry = &self.interfaces[point];
+            match &trouble {
+                Some(error) if hooks.troubles[point] != trouble => {
+                    error!(
+                        point = entry.point,
+                        interface = entry.name,
+                        error,
+                        "cannot watch; trying on every few seconds"
+                    );
+                }
+                _ => {}
             }
+            hooks.troubles[point] = trouble;
         }
     }
 
-    /// Watch a point's interface if it is there and not watched yet, wholly; let go of one that is gone.
-    fn settle_point(&self, hooks: &mut Hooks, point: usize, links: &[Link]) -> Result<()> {
-        let entry = &self.interfaces[point];
-        let link = links.iter().find(|l| l.name == entry.name);
-        let (old, new) = (hooks.indexes[point], link.map(|l| l.index));
-        if old == new {
-            return link.map_or(Ok(()), |link| hooks.probe.restore(point, link));
+    /// Have every point watched on the interface of its name, if that is there. First lets go of those that are gone: one
+    /// that was renamed may be another point now.
+    fn settle(&self, hooks: &mut Hooks, links: &[Link]) -> Vec<Result<()>> {
+        let named = |entry: &Interface| links.iter().find(|l| l.name == entry.name);
+        let gone: Vec<_> = (self.interfaces.iter().enumerate())
+            .map(|(point, entry)| match hooks.indexes[point] {
+                Some(old) if named(entry).map(|l| l.index) != Some(old) => {
+                    self.forget(hooks, point, old, links)
+                }
+                _ => Ok(()),
+            })
+            .collect();
+        let settled = gone.into_iter().zip(&self.interfaces).enumerate();
+        settled
+            .map(|(point, (gone, entry))| {
+                gone?;
+                named(entry).map_or(Ok(()), |link| self.settle_point(hooks, point, link))
+            })
+            .collect()
+    }
+
+    /// Let go of a point's interface, which is gone, or has another name now.
+    fn forget(&self, hooks: &mut Hooks, point: usize, old: u32, links: &[Link]) -> Result<()> {
+        let Interface { point: named, name: interface, .. } = &self.interfaces[point];
+        match links.iter().find(|l| l.index == old) {
+            Some(link) => warn!(
+                point = named,
+                interface,
+                renamed = link.name,
+                "the interface was renamed; the configuration goes by names, so it is this point no more"
+            ),
+            None => {
+                warn!(point = named, interface, "the interface is gone; it is watched again when it is back");
+            }
         }
-        if old.is_some() {
-            warn!(
-                point = entry.point,
-                interface = entry.name,
-                "the interface is gone; it is watched again when it is back"
-            );
-            hooks.probe.detach(point);
-        }
+        hooks.probe.detach(point);
         hooks.indexes[point] = None;
-        self.maps.set_point(point as u8, old, new)?;
-        if let Some(link) = link {
-            hooks.probe.attach(point, entry, link)?;
-            hooks.indexes[point] = new;
+        self.maps.set_point(point as u8, Some(old), None)
+    }
+
+    /// Watch the interface of a point, wholly.
+    fn settle_point(&self, hooks: &mut Hooks, point: usize, link: &Link) -> Result<()> {
+        let entry = &self.interfaces[point];
+        if hooks.indexes[point] == Some(link.index) {
+            return hooks.probe.restore(point, entry, link);
         }
+        self.maps.set_point(point as u8, None, Some(link.index))?;
+        hooks.probe.attach(point, entry, link)?;
+        hooks.indexes[point] = Some(link.index);
         Ok(())
     }
 
@@ -341,7 +405,7 @@ fn keep(
         && log.is_on()
     {
         let sight = events::sight(end);
-        let mut connection = Connection::of(&sight, names, Clock::new(now, clock));
+        let mut connection = Connection::of(&sight, names, Clock::new(now, clock)).shown(names.shown);
         connection.http = events.http(&sight).cloned();
         log.add(&connection);
     }

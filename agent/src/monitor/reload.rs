@@ -7,6 +7,7 @@ use crate::{
     connection_log::Opened,
     notify,
     pins::Pins,
+    rights,
     source::maps::Maps,
     why,
 };
@@ -42,9 +43,9 @@ impl InForce {
     /// Of a configuration what cannot be changed later; the rest is put in force by [`InForce::apply`]. `names` are the
     /// points, and the services that have their numbers already.
     pub fn new(watch: &Watch, room: u32, names: Names) -> Self {
-        let (interfaces, tables) = (watch.interfaces.clone(), watch.tables.clone());
+        let Watch { interfaces, twice, tables, .. } = watch.clone();
         Self {
-            watch: Watch { interfaces, tables, ..Watch::default() },
+            watch: Watch { interfaces, twice, tables, ..Watch::default() },
             names,
             allowed: Allowed::default(),
             room,
@@ -65,9 +66,10 @@ impl InForce {
         maps.set_services(watch.services.iter().map(|service| (number(service), service)))?;
         let allowed = names.services.iter().map(|name| clients_of(name, &watch.services));
         self.allowed = Allowed(allowed.collect());
-        self.names = names;
+        self.names = Names { shown: watch.addresses, ..names };
         self.watch.services = watch.services.clone();
         self.watch.limits = watch.limits.clone();
+        self.watch.addresses = watch.addresses;
         self.watch.connection_log = watch.connection_log.clone();
         self.watch.alerts = watch.alerts.clone();
         self.reload = Reload { successful: true, success_at: SystemTime::now() };
@@ -103,7 +105,7 @@ impl Monitor {
             let log = Opened::of(watch.connection_log.as_ref())?;
             let mut in_force = self.in_force_mut();
             let fixed = fixed_parts(&in_force.watch, &watch);
-            in_force.apply(&watch, &self.maps, self.pins.as_ref())?;
+            rights::raised(|| in_force.apply(&watch, &self.maps, self.pins.as_ref()))?;
             let records = &mut *self.records();
             records.log.turn(log)?;
             records.flood.full = false;
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn a_service_keeps_its_number() {
-        let names = Names { points: Vec::new(), services: vec!["other".to_owned()] };
+        let names = Names { services: vec!["other".to_owned()], ..Names::default() };
         let mut in_force = InForce::new(&Watch::default(), 4, names);
         in_force.names = in_force.number(&[service("a"), service("b")]).unwrap();
         assert_eq!(in_force.names.services, ["other", "a", "b"]);

@@ -24,8 +24,7 @@ impl Monitor {
     pub fn attach(&self) -> Result<()> {
         let links = link::links()?;
         let mut hooks = self.hooks();
-        let attached =
-            (0..self.interfaces.len()).try_for_each(|point| self.settle_point(&mut hooks, point, &links));
+        let attached = self.settle(&mut hooks, &links).into_iter().collect::<Result<()>>();
         let Some(pins) = &self.pins else { return attached };
         if attached.is_err() && pins.is_fresh() {
             // Nobody would read what the programs count.

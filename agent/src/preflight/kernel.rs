@@ -5,6 +5,8 @@ use crate::{link::Link, sys::program};
 use nix::sys::resource::{Resource, getrlimit};
 use std::{io, path::Path};
 
+/// What `uname -r` prints.
+const OSRELEASE: &str = "/proc/sys/kernel/osrelease";
 /// Oldest kernel the programs are tested on.
 const OLDEST: (u32, u32) = (5, 10);
 /// Kernels that count map memory in the control group, not against RLIMIT_MEMLOCK.
@@ -22,7 +24,7 @@ const CAP_BPF: u32 = 39;
 pub struct Kernel {
     /// `uname -r`.
     pub release: String,
-    /// Effective capabilities as a bit set.
+    /// Effective capabilities of this thread as a bit set.
     pub capabilities: u64,
     /// Why no ring buffer can be made, if none can.
     pub ring_buffer: Result<(), io::Error>,
@@ -39,8 +41,8 @@ impl Kernel {
     pub fn read(links: &[Link]) -> Self {
         let loopback = links.iter().find(|l| l.loopback).map_or(1, |l| l.index);
         Self {
-            release: read_trimmed("/proc/sys/kernel/osrelease"),
-            capabilities: effective_capabilities(&read_trimmed("/proc/self/status")),
+            release: read_trimmed(OSRELEASE),
+            capabilities: effective_capabilities(&read_trimmed("/proc/thread-self/status")),
             ring_buffer: program::try_ring_buffer(),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
             tcx: program::has_tcx(loopback),
@@ -50,8 +52,7 @@ impl Kernel {
 
     /// Major and minor version.
     pub fn version(&self) -> (u32, u32) {
-        let mut numbers = self.release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+        version(&self.release)
     }
 
     /// What follows from the facts.
@@ -157,6 +158,16 @@ impl Kernel {
             )
         }
     }
+}
+
+/// Major and minor version of the kernel that runs here.
+pub fn running() -> (u32, u32) {
+    version(&read_trimmed(OSRELEASE))
+}
+
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn read_trimmed(path: &str) -> String {

@@ -4,7 +4,7 @@ mod interface;
 mod kernel;
 
 pub use interface::{Hook, Plan, describe_program, plan};
-pub use kernel::Kernel;
+pub use kernel::{Kernel, running};
 
 use crate::{config::Interface, link::Link};
 

@@ -10,6 +10,7 @@ use crate::{
     link::{self, Link},
     netlink, pins,
     preflight::{Hook, describe_program, plan},
+    sys::program,
     why,
 };
 use agent_ebpf::{
@@ -31,8 +32,35 @@ const PRIORITY: u16 = 5;
 const HANDLE: TcHandle = TcHandle::new(0, 0x5f1e);
 
 impl Probe {
-    /// Watch an interface as the point of this number, both directions.
+    /// Watch an interface as the point of this number, both directions; what is there already stays.
     pub fn attach(&mut self, point: usize, entry: &Interface, link: &Link) -> Result<()> {
+        if !self.has(point, Direction::Ingress) {
+            self.attach_ingress(point, entry, link)?;
+        }
+        if !self.has(point, Direction::Egress) {
+            let (mode, hold) = self.tc(TC_EGRESS, link, TcAttachType::Egress)?;
+            self.watching(Mount { point, direction: Direction::Egress, mode, hold }, entry, None);
+        }
+        Ok(())
+    }
+
+    fn has(&self, point: usize, direction: Direction) -> bool {
+        self.mounts.iter().any(|m| m.point == point && m.direction == direction)
+    }
+
+    fn watching(&mut self, mount: Mount, entry: &Interface, reason: Option<&str>) {
+        info!(
+            point = entry.point,
+            interface = entry.name,
+            hook = mount.direction.name(),
+            mode = mount.mode.name(),
+            reason,
+            "watching"
+        );
+        self.mounts.push(mount);
+    }
+
+    fn attach_ingress(&mut self, point: usize, entry: &Interface, link: &Link) -> Result<()> {
         let planned = plan(entry.ingress, link);
         let mut reason = planned.reason;
         let mut ingress = None;
@@ -49,7 +77,7 @@ impl Probe {
                 }
             }
         }
-        let (in_mode, hold) = match ingress {
+        let (mode, hold) = match ingress {
             Some(done) => {
                 if has_filter(link, Direction::Ingress) {
                     // Left by an agent that was killed, and that watched by tc: it would only cost time.
@@ -59,44 +87,41 @@ impl Probe {
             }
             None => self.tc(TC_INGRESS, link, TcAttachType::Ingress)?,
         };
-        self.mounts.push(Mount { point, direction: Direction::Ingress, mode: in_mode, hold });
-        let (out_mode, hold) =
-            // What is pinned stays: it counted before this start, and goes on.
-            self.tc(TC_EGRESS, link, TcAttachType::Egress)
-                .inspect_err(|_| self.mounts.retain(|mount| mount.point != point))?;
-        self.mounts.push(Mount { point, direction: Direction::Egress, mode: out_mode, hold });
-        info!(
-            point = entry.point,
-            interface = entry.name,
-            ingress = in_mode.name(),
-            reason,
-            egress = out_mode.name(),
-            "watching"
-        );
+        self.watching(Mount { point, direction: Direction::Ingress, mode, hold }, entry, Some(&reason));
         Ok(())
     }
 
-    /// Put back what others took off a point: a filter goes when someone deletes the qdisc it hangs on.
-    pub fn restore(&mut self, point: usize, link: &Link) -> Result<()> {
-        let lost = |mount: &Mount| {
-            mount.point == point && mount.mode == Mode::Clsact && !has_filter(link, mount.direction)
-        };
-        let directions: Vec<_> = self.mounts.iter().filter(|m| lost(m)).map(|m| m.direction).collect();
+    /// Put back what others took off a point: a link can be detached by whoever may, and a filter goes when someone deletes
+    /// the qdisc it hangs on.
+    pub fn restore(&mut self, point: usize, entry: &Interface, link: &Link) -> Result<()> {
+        let lost = |mount: &&Mount| mount.point == point && !self.is_on(mount, link);
+        let directions: Vec<_> = self.mounts.iter().filter(lost).map(|m| m.direction).collect();
         for direction in directions {
             warn!(
+                point = entry.point,
                 interface = link.name,
                 hook = direction.name(),
                 "someone took our program off; putting it back"
             );
             self.let_go(|m| m.point == point && m.direction == direction);
-            let (name, side) = match direction {
-                Direction::Ingress => (TC_INGRESS, TcAttachType::Ingress),
-                Direction::Egress => (TC_EGRESS, TcAttachType::Egress),
-            };
-            let (mode, hold) = self.tc(name, link, side)?;
-            self.mounts.push(Mount { point, direction, mode, hold });
         }
-        Ok(())
+        self.attach(point, entry, link)
+    }
+
+    /// Whether a program of ours is where it was put; an unclear answer counts as yes.
+    fn is_on(&self, mount: &Mount, link: &Link) -> bool {
+        let name = match (mount.mode, mount.direction) {
+            (Mode::Clsact, direction) => return has_filter(link, direction),
+            (Mode::Xdp, _) => XDP_INGRESS,
+            (Mode::Tcx, Direction::Ingress) => TC_INGRESS,
+            (Mode::Tcx, Direction::Egress) => TC_EGRESS,
+        };
+        let Some(id) = self.ebpf.program(name).and_then(|p| Some(p.info().ok()?.id())) else { return true };
+        match mount.mode {
+            // Where several modes are in use at once the kernel names none of the programs here.
+            Mode::Xdp => link.xdp_program.is_some_and(|there| there == id || there == 0),
+            _ => program::tcx_programs(link.index, mount.direction).map_or(true, |there| there.contains(&id)),
+        }
     }
 
     fn xdp(&mut self, link: &Link) -> Result<Hold> {

@@ -1,6 +1,7 @@
 //! Programs, and what the kernel can do with them.
 
 use super::{bpf, owned};
+use agent_ebpf::label::Direction;
 use bytemuck::{Pod, Zeroable};
 use std::{
     io,
@@ -13,6 +14,9 @@ const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_PROG_QUERY: i32 = 16;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
+/// More programs than the kernel lets hang on one hook (BPF_MPROG_MAX).
+const MOST_TCX: usize = 64;
 
 /// Make a ring buffer and drop it again: the newest thing the agent cannot do without (Linux 5.8).
 pub fn try_ring_buffer() -> io::Result<()> {
@@ -30,19 +34,43 @@ pub fn try_ring_buffer() -> io::Result<()> {
     bpf(BPF_MAP_CREATE, &mut attribute).map(|fd| drop(owned(fd)))
 }
 
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct ProgQuery {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    prog_ids: u64,
+    count: u32,
+    reserved: u32,
+}
+
+/// The ids of the programs that hang on the tcx hook of interface `index`, in the order in which they run.
+pub fn tcx_programs(index: u32, direction: Direction) -> io::Result<Vec<u32>> {
+    let attach_type = match direction {
+        Direction::Ingress => BPF_TCX_INGRESS,
+        Direction::Egress => BPF_TCX_EGRESS,
+    };
+    let mut ids = vec![0; MOST_TCX];
+    let mut attribute = ProgQuery {
+        target: index,
+        attach_type,
+        prog_ids: ids.as_mut_ptr() as u64,
+        count: ids.len() as u32,
+        ..ProgQuery::zeroed()
+    };
+    match bpf(BPF_PROG_QUERY, &mut attribute) {
+        Ok(_) => ids.truncate(attribute.count as usize),
+        // Nothing was ever attached there.
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => ids.clear(),
+        Err(e) => return Err(e),
+    }
+    Ok(ids)
+}
+
 /// Whether the kernel has tcx links (Linux 6.6), asked at the ingress of interface `index`.
 pub fn has_tcx(index: u32) -> io::Result<bool> {
-    #[repr(C)]
-    #[derive(Clone, Copy, Pod, Zeroable)]
-    struct ProgQuery {
-        target: u32,
-        attach_type: u32,
-        query_flags: u32,
-        attach_flags: u32,
-        prog_ids: u64,
-        count: u32,
-        reserved: u32,
-    }
     let mut attribute = ProgQuery { target: index, attach_type: BPF_TCX_INGRESS, ..ProgQuery::zeroed() };
     match bpf(BPF_PROG_QUERY, &mut attribute) {
         Ok(_) => Ok(true),

@@ -5,7 +5,9 @@ use crate::{
         family::{self, Family},
         selector::Selector,
     },
-    config::{OTHER_SERVICE, Service, checker::Checker, file::FileInterface, nearest::nearest},
+    config::{
+        OTHER_SERVICE, Service, checker::Checker, choice::Pattern, file::FileInterface, nearest::nearest,
+    },
 };
 use serde::{Deserialize, Deserializer, de};
 use serde_saphyr::Spanned;
@@ -43,7 +45,7 @@ impl<'de> Deserialize<'de> for Words {
 
 /// What the names in rules may mean.
 pub struct Known<'a> {
-    /// The points of the file; empty where it lists none.
+    /// The points of the file; empty where it does not list them all.
     pub points: Vec<&'a str>,
     /// The services, `other` among them.
     pub services: Vec<&'a str>,
@@ -51,10 +53,11 @@ pub struct Known<'a> {
 
 impl<'a> Known<'a> {
     /// Of what the file says elsewhere.
-    pub fn of(interfaces: &'a [FileInterface], services: &'a [Service]) -> Self {
+    pub fn of(interfaces: &'a [FileInterface], patterns: &[Pattern], services: &'a [Service]) -> Self {
         let services = services.iter().map(|service| service.name.as_str());
+        let points = interfaces.iter().map(|interface| interface.point.as_str());
         Self {
-            points: interfaces.iter().map(|interface| interface.point.as_str()).collect(),
+            points: if patterns.is_empty() { points.collect() } else { Vec::new() },
             services: services.chain([OTHER_SERVICE]).collect(),
         }
     }

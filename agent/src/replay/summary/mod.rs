@@ -52,7 +52,7 @@ impl<'a> Summary<'a> {
     pub fn new(watch: &'a Watch) -> Self {
         let services = watch.services.iter().map(|service| service.name.clone());
         let services = std::iter::once(OTHER_SERVICE.to_owned()).chain(services).collect();
-        Self { watch, names: Names { points: Vec::new(), services }, points: Vec::new() }
+        Self { watch, names: Names { services, ..Names::default() }, points: Vec::new() }
     }
 
     /// Begins the report on another capture.

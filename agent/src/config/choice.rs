@@ -1,0 +1,195 @@
+//! Which interfaces are watched: those that are named, those that a pattern takes, and none whose packets all pass another
+//! one as well.
+
+use super::{Ingress, Interface, plain};
+use crate::link::Link;
+
+/// Interfaces by a pattern of their names: `*` is any text, `?` any letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pattern {
+    /// The pattern.
+    pub text: String,
+    /// Whether it takes interfaces out rather than in.
+    pub out: bool,
+    /// The hook wanted.
+    pub ingress: Ingress,
+}
+
+impl Pattern {
+    /// Of an entry's name, where that is one: with `*` or `?` in it, or with `!` before it, which takes out.
+    pub fn of(name: &str, ingress: Ingress) -> Option<Self> {
+        let out = name.strip_prefix('!');
+        (out.is_some() || name.contains(['*', '?'])).then(|| Self {
+            text: out.unwrap_or(name).to_owned(),
+            out: out.is_some(),
+            ingress,
+        })
+    }
+
+    fn takes(&self, name: &str) -> bool {
+        matches(self.text.as_bytes(), name.as_bytes())
+    }
+}
+
+fn matches(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], _) => name.is_empty(),
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|at| matches(rest, &name[at..])),
+        ([b'?', rest @ ..], [_, after @ ..]) => matches(rest, after),
+        ([letter, rest @ ..], [same, after @ ..]) if letter == same => matches(rest, after),
+        _ => false,
+    }
+}
+
+/// An interface all of whose packets pass another one that is watched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Twice {
+    /// The one.
+    pub name: String,
+    /// The other.
+    pub at: String,
+    /// Whether it is left out for that; one that is named is watched all the same.
+    pub left_out: bool,
+}
+
+impl Twice {
+    /// For people.
+    pub fn text(&self) -> String {
+        let Self { name, at, left_out } = self;
+        if *left_out {
+            format!("{name} is not watched: all that passes it is seen at {at}; who names it gets both")
+        } else {
+            format!(
+                "{name} and {at} are both watched and see the same packets: sums over both count them twice"
+            )
+        }
+    }
+}
+
+/// What is chosen.
+pub type Choice = (Vec<Interface>, Vec<Twice>);
+
+/// Chooses among the interfaces that there are. Without any pattern that takes in, and without names, all are taken that
+/// are up and no loopback. What is named comes first, and is taken whatever patterns say.
+pub fn choose(named: Vec<Interface>, patterns: &[Pattern], links: &[Link]) -> Choice {
+    let every = named.is_empty() && patterns.iter().all(|p| p.out);
+    let is_named = |link: &Link| named.iter().any(|entry| entry.name == link.name);
+    let ingress = |link: &Link| {
+        let (out, into): (Vec<_>, Vec<_>) =
+            patterns.iter().filter(|p| p.takes(&link.name)).partition(|p| p.out);
+        let wanted = into.first().map(|p| p.ingress).or_else(|| every.then_some(Ingress::Auto));
+        wanted.filter(|_| out.is_empty() && link.up && !link.loopback && !is_named(link))
+    };
+    let taken: Vec<_> = links.iter().filter_map(|link| Some((link, ingress(link)?))).collect();
+    let all: Vec<&Link> =
+        links.iter().filter(|l| is_named(l)).chain(taken.iter().map(|(link, _)| *link)).collect();
+    let mut twice = Vec::new();
+    let mut interfaces = named.clone();
+    for (link, ingress) in taken {
+        match seen_at(link, &all) {
+            Some(other) => {
+                twice.push(Twice { name: link.name.clone(), at: other.name.clone(), left_out: true });
+            }
+            None => interfaces.push(Interface { ingress, ..plain(link.name.clone()) }),
+        }
+    }
+    let chosen: Vec<&Link> =
+        all.into_iter().filter(|link| interfaces.iter().any(|entry| entry.name == link.name)).collect();
+    for link in &chosen {
+        if let Some(other) = seen_at(link, &chosen) {
+            twice.push(Twice { name: link.name.clone(), at: other.name.clone(), left_out: false });
+        }
+    }
+    (interfaces, twice)
+}
+
+/// Another one of these that all packets of an interface pass. A bond sees what its members see; a VLAN's packets are also
+/// its device's; and what a bridge itself sends and receives passes a port of it, while not all of a port's passes it.
+fn seen_at<'a>(link: &Link, among: &[&'a Link]) -> Option<&'a Link> {
+    let is = |link: &Link, kinds: &[&str]| link.kind.as_deref().is_some_and(|kind| kinds.contains(&kind));
+    among.iter().copied().find(|other| {
+        (link.master == Some(other.index) && is(other, &["bond", "team"]))
+            || (is(link, &["vlan"]) && link.lower == Some(other.index))
+            || (is(link, &["bridge"]) && other.master == Some(link.index))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links() -> Vec<Link> {
+        let link = |index, name: &str, kind: Option<&str>| Link {
+            index,
+            name: name.to_owned(),
+            up: true,
+            kind: kind.map(str::to_owned),
+            ..Link::default()
+        };
+        let of_bond = |l| Link { master: Some(4), ..l };
+        vec![
+            Link { loopback: true, ..link(1, "lo", None) },
+            of_bond(link(2, "eth0", None)),
+            of_bond(link(3, "eth1", None)),
+            link(4, "bond0", Some("bond")),
+            Link { lower: Some(4), ..link(5, "bond0.7", Some("vlan")) },
+            Link { master: Some(8), ..link(6, "veth0", Some("veth")) },
+            Link { up: false, ..link(7, "eth9", None) },
+            link(8, "br0", Some("bridge")),
+        ]
+    }
+
+    /// Names that are chosen, and those that are left out or watched twice, with where else they are seen.
+    fn chosen(named: &[&str], patterns: &[&str]) -> (Vec<String>, Vec<(String, String, bool)>) {
+        let named = named.iter().map(|name| plain((*name).to_owned())).collect();
+        let patterns: Vec<_> =
+            patterns.iter().map(|text| Pattern::of(text, Ingress::Auto).expect("a pattern")).collect();
+        let (interfaces, twice) = choose(named, &patterns, &links());
+        let twice = twice.into_iter().map(|t| (t.name, t.at, t.left_out));
+        (interfaces.into_iter().map(|i| i.name).collect(), twice.collect())
+    }
+
+    fn out(name: &str, at: &str, left_out: bool) -> (String, String, bool) {
+        (name.to_owned(), at.to_owned(), left_out)
+    }
+
+    #[test]
+    fn a_pattern_is_a_star_a_question_mark_or_an_exclamation_mark() {
+        let takes =
+            |pattern: &str, name: &str| Pattern::of(pattern, Ingress::Auto).is_some_and(|p| p.takes(name));
+        assert!(takes("eth*", "eth0") && takes("eth*", "eth") && takes("*", "x") && takes("e*0", "eth10"));
+        assert!(takes("eth?", "eth1") && !takes("eth?", "eth") && !takes("eth?", "eth10"));
+        assert!(!takes("eth*", "veth0") && takes("!veth0", "veth0"));
+        assert_eq!(Pattern::of("eth0", Ingress::Auto), None);
+    }
+
+    #[test]
+    fn without_a_word_each_packet_is_watched_once() {
+        let (names, twice) = chosen(&[], &[]);
+        assert_eq!(names, ["bond0", "veth0"]);
+        let at_bond = |name| out(name, "bond0", true);
+        assert_eq!(twice, [at_bond("eth0"), at_bond("eth1"), at_bond("bond0.7"), out("br0", "veth0", true)]);
+    }
+
+    #[test]
+    fn patterns_take_in_and_out() {
+        assert_eq!(chosen(&[], &["!veth*"]).0, ["bond0", "br0"]);
+        assert_eq!(
+            chosen(&[], &["eth*"]),
+            (vec!["eth0".into(), "eth1".into()], vec![]),
+            "one that is down is not"
+        );
+        assert_eq!(chosen(&[], &["eth*", "!eth0"]).0, ["eth1"]);
+        assert_eq!(chosen(&["veth0"], &["eth?", "!*1", "!v*"]).0, ["veth0", "eth0"]);
+        assert_eq!(chosen(&["veth0"], &["!v*"]).0, ["veth0"], "what is named is taken, and nothing else");
+    }
+
+    #[test]
+    fn who_names_both_gets_both_and_is_told() {
+        assert_eq!(
+            chosen(&["eth0", "bond0"], &[]),
+            (vec!["eth0".into(), "bond0".into()], vec![out("eth0", "bond0", false)])
+        );
+        assert_eq!(chosen(&["eth0"], &["bond?"]).1, [out("eth0", "bond0", false)]);
+    }
+}
