@@ -197,12 +197,7 @@ fn together(mut agents: Vec<(&str, Told)>) -> (Vec<String>, Told) {
 }
 
 /// Asks an agent for all connections that it knows, or for those of a service, and of the last so many seconds.
-pub fn of_agent(
-    client: &Client,
-    url: &str,
-    svc: Option<&str>,
-    since_seconds: Option<u64>,
-) -> Result<Told> {
+pub fn of_agent(client: &Client, url: &str, svc: Option<&str>, since_seconds: Option<u64>) -> Result<Told> {
     let query = [("svc", svc.map(str::to_owned)), ("since_seconds", since_seconds.map(|s| s.to_string()))];
     let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
     let body = client.ask(url, "/api/v1/connections", &query)?;
