@@ -58,6 +58,7 @@ maps! {
     SCRATCH = 1, "Per-CPU working memory of one packet.";
     OPTIONS = 1, "Per-CPU room for TCP options.";
     BLANK = 1, "Zeroes to make entries from.";
+    TICK = 1, "Per-CPU `Tick`.";
     CLOCK = 1, "The time of the next packet, for tests that hand it in.";
 }
 
@@ -141,6 +142,16 @@ pub struct Config {
     pub xdp_frags: u32,
     /// 1: the kernel has a clock that is a few milliseconds late and costs next to nothing (Linux 5.11).
     pub coarse_clock: u32,
+}
+
+/// What a processor last had of the coarse clock, which stands still between two ticks.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+pub struct Tick {
+    /// The kernel's count of ticks then (`jiffies64`).
+    pub jiffies: u64,
+    /// The clock then, nanoseconds.
+    pub at: u64,
 }
 
 /// An interface under watch.

@@ -2,7 +2,7 @@
 
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
-    layout::{Config, HealthCounts, Point, ServiceKey, Totals, maps::capacity},
+    layout::{Config, HealthCounts, Point, ServiceKey, Tick, Totals, maps::capacity},
     observe::Settings,
     pipeline::Scratch,
     quick::Plain,
@@ -48,6 +48,7 @@ maps! {
     OPTIONS: PerCpuArray<[u8; BUFFER], { capacity::OPTIONS }>;
     // Long enough for a flow and for a scoreboard.
     BLANK: Array<[u64; 75], { capacity::BLANK }>;
+    TICK: PerCpuArray<Tick, { capacity::TICK }>;
     CLOCK: Array<u64, { capacity::CLOCK }>;
 }
 

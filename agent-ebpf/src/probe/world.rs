@@ -6,7 +6,7 @@
 use crate::maps::*;
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey},
-    layout::{Config, HealthCounts, ServiceKey, Totals},
+    layout::{Config, HealthCounts, ServiceKey, Tick, Totals},
     observe::Settings,
     pipeline::{Scratch, World},
     quick::Plain,
@@ -18,7 +18,7 @@ use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     btf_maps::{PerCpuArray, lpm_trie::Key},
     helpers::{
-        bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock,
+        bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock,
         generated::bpf_map_update_elem,
     },
 };
@@ -82,8 +82,20 @@ impl World for Kernel {
         if config.test_clock != 0 || config.coarse_clock == 0 {
             return self.now();
         }
-        // SAFETY: takes no argument.
-        Nanos(unsafe { bpf_ktime_get_coarse_ns() })
+        // SAFETY: takes no argument; on the way of nearly every packet, and no call where the kernel's compiler is at work.
+        let jiffies = unsafe { bpf_jiffies64() };
+        // SAFETY: this processor's own, and a program is not interrupted by another of ours.
+        match first(&TICK).map(|tick| unsafe { &mut *tick }) {
+            Some(tick) if tick.jiffies == jiffies => Nanos(tick.at),
+            tick => {
+                // SAFETY: takes no argument.
+                let at = unsafe { bpf_ktime_get_coarse_ns() };
+                if let Some(tick) = tick {
+                    *tick = Tick { jiffies, at };
+                }
+                Nanos(at)
+            }
+        }
     }
 
     #[inline(always)]
