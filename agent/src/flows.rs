@@ -3,26 +3,21 @@
 use crate::{
     api::{FlowList, FlowRow, HalfRow},
     cli::{FlowFilterArgs, FlowsArgs, Output},
-    client::Client,
+    client::{self, Client},
 };
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use comfy_table::{CellAlignment, Table, presets};
 use std::io::Write as _;
 
 /// Fetch and print.
 pub fn flows(args: &FlowsArgs) -> Result<()> {
     let client = Client::of(&args.client)?;
-    let body = client.ask(args.url.trim_end_matches('/'), "/api/v1/flows", &parameters(&args.filter))?;
+    let body = client.ask(&args.url, "/api/v1/flows", &parameters(&args.filter))?;
     let mut out = std::io::stdout().lock();
     match args.output {
         Output::Json => writeln!(out, "{body}")?,
         Output::Table => {
-            let list: FlowList = serde_json::from_str(&body).with_context(|| {
-                format!(
-                    "{} answered something else than a flow list; is it an agent of this version?",
-                    args.url
-                )
-            })?;
+            let list: FlowList = client::parse(&body, &args.url, "a flow list")?;
             write!(out, "{}", render(&list))?;
         }
     }

@@ -43,6 +43,22 @@ impl Stamp {
     }
 }
 
+/// Of several files, in their order.
+#[derive(Debug, Clone)]
+pub struct Stamps(Vec<Stamp>);
+
+impl Stamps {
+    /// Of what these paths lead to now; none where one of them cannot be looked at.
+    pub fn of<'a>(paths: impl Iterator<Item = &'a Path>) -> Option<Self> {
+        paths.map(|path| Stamp::of(path).ok()).collect::<Option<_>>().map(Self)
+    }
+
+    /// Whether all of these, the same paths, still lead to what was read.
+    pub fn hold<'a>(&self, paths: impl Iterator<Item = &'a Path>) -> bool {
+        self.0.iter().zip(paths).all(|(stamp, path)| stamp.holds(path))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -12,11 +12,12 @@ mod tls;
 use crate::{
     cli::ClientArgs,
     config::{ConfigError, file::Problem},
-    stamp::Stamp,
+    stamp::Stamps,
 };
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use name::Named;
+use serde::de::DeserializeOwned;
 use settings::Settings;
 use std::{
     error::Error as _,
@@ -42,13 +43,13 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Client {
     settings: Settings,
     timeout: Duration,
-    made: Mutex<Option<Made>>,
+    /// With the files that it was made of.
+    made: Mutex<Option<(Stamps, Made)>>,
 }
 
-/// What is asked with, and the files that it was made of.
+/// What is asked with.
 #[derive(Debug, Clone)]
 struct Made {
-    stamps: Vec<Stamp>,
     agent: Agent,
     authorization: Option<String>,
 }
@@ -74,9 +75,22 @@ impl Client {
         Ok(Self::new(settings, TIMEOUT))
     }
 
-    /// What the agent at an address answers to a question; `query` are names and values.
+    /// What the agent at an address answers to a question, read; `what` is how people call that, and `query` are names and
+    /// values, where there are any.
+    pub fn read<T: DeserializeOwned>(
+        &self,
+        agent: &str,
+        path: &str,
+        query: &[(&str, Option<String>)],
+        what: &str,
+    ) -> Result<T> {
+        let query: Vec<_> = query.iter().filter_map(|(key, value)| Some((*key, value.clone()?))).collect();
+        parse(&self.ask(agent, path, &query)?, agent, what)
+    }
+
+    /// What the agent at an address answers to a question, as it is; `query` are names and values.
     pub fn ask(&self, agent: &str, path: &str, query: &[(&str, String)]) -> Result<String> {
-        let url = format!("{agent}{path}");
+        let url = format!("{}{path}", agent.trim_end_matches('/'));
         let made = self.made().map_err(|problem| anyhow::anyhow!("{problem}"))?;
         let mut request = made.agent.get(&url);
         if let Some(value) = &made.authorization {
@@ -127,20 +141,27 @@ impl Client {
 
     fn made(&self) -> Result<Made, Problem> {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        let hold = |made: &&Made| made.stamps.iter().zip(self.settings.paths()).all(|(s, p)| s.holds(p));
-        if let Some(made) = made.as_ref().filter(hold) {
+        if let Some((stamps, made)) = &*made
+            && stamps.hold(self.settings.paths())
+        {
             return Ok(made.clone());
         }
         // Before the reading: what is written meanwhile is read the next time.
-        let stamps: Vec<_> = self.settings.paths().filter_map(|path| Stamp::of(path).ok()).collect();
+        let stamps = Stamps::of(self.settings.paths());
         let fresh = Made {
-            stamps,
             agent: agent(&self.settings, self.timeout)?,
             authorization: authorization(&self.settings)?,
         };
-        *made = Some(fresh.clone());
+        *made = stamps.map(|stamps| (stamps, fresh.clone()));
         Ok(fresh)
     }
+}
+
+/// Reads what an agent answered.
+pub fn parse<T: DeserializeOwned>(body: &str, agent: &str, what: &str) -> Result<T> {
+    serde_json::from_str(body).with_context(|| {
+        format!("{agent} answered something else than {what}; is it an agent of this version?")
+    })
 }
 
 /// Whether all files can be read and fit together.

@@ -117,8 +117,18 @@ pub struct Times {
 impl Times {
     /// Moves all of them, nanoseconds.
     pub fn shift(&mut self, by: i64) {
-        let Self { opened_ns, last_seen_ns, syn_ns, syn_ack_ns, established_ns, .. } = self;
-        let Self { request_ns, answer_ns, client_end_ns, server_end_ns, closed_ns, .. } = self;
+        let Self {
+            opened_ns,
+            syn_ns,
+            syn_ack_ns,
+            established_ns,
+            request_ns,
+            answer_ns,
+            client_end_ns,
+            server_end_ns,
+            closed_ns,
+            last_seen_ns,
+        } = self;
         let all = [
             syn_ns,
             syn_ack_ns,

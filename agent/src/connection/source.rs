@@ -14,7 +14,7 @@ use crate::{
     },
 };
 use agent_ebpf::{flow::FlowKey, record::Record, time::Nanos};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use std::{
     cell::RefCell,
     collections::{BTreeSet, HashMap},
@@ -153,7 +153,7 @@ fn check_service(svc: &str, watch: &Watch) -> Result<()> {
 pub fn one_agent(args: &ConnectionsArgs) -> Option<String> {
     match args.urls.as_slice() {
         [] => Some(format!("http://{DEFAULT_LISTEN}")),
-        [one] => Some(one.trim_end_matches('/').to_owned()),
+        [one] => Some(one.clone()),
         _ => None,
     }
 }
@@ -199,11 +199,7 @@ fn together(mut agents: Vec<(&str, Told)>) -> (Vec<String>, Told) {
 /// Asks an agent for all connections that it knows, or for those of a service, and of the last so many seconds.
 pub fn of_agent(client: &Client, url: &str, svc: Option<&str>, since_seconds: Option<u64>) -> Result<Told> {
     let query = [("svc", svc.map(str::to_owned)), ("since_seconds", since_seconds.map(|s| s.to_string()))];
-    let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = client.ask(url, "/api/v1/connections", &query)?;
-    let list: ConnectionList = serde_json::from_str(&body).with_context(|| {
-        format!("{url} answered something else than a list of connections; is it an agent of this version?")
-    })?;
+    let list: ConnectionList = client.read(url, "/api/v1/connections", &query, "a list of connections")?;
     let mut told = Told { connections: list.connections, gaps: Vec::new() };
     if list.forgotten > 0 {
         told.gaps.push(format!("{url}: {} ended connections are known no more, the oldest", list.forgotten));

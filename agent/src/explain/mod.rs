@@ -24,7 +24,7 @@ use crate::{
     },
     http::Backend,
 };
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use report::{Report, Section};
 use std::{
     cmp::Ordering,
@@ -38,7 +38,7 @@ const LEVEL: f64 = 0.05;
 pub fn main(args: &ExplainArgs) -> Result<bool> {
     let (report, whole) = match source::one_agent(&args.of) {
         _ if !args.of.files.is_empty() => of_captures(args)?,
-        Some(url) => (of_agent(args, &url)?, true),
+        Some(url) => (of_agent(&Client::of(&args.of.client)?, &url, asked(args))?, true),
         None => {
             let (_, Told { connections, gaps }) = source::of_agents(&args.of)?;
             (report(&connections, asked(args), gaps), true)
@@ -93,14 +93,9 @@ fn says_more(a: &Section, b: &Section) -> Ordering {
     a.0.cmp(&b.0).then(b.1.total_cmp(&a.1)).then(b.2.cmp(&a.2))
 }
 
-fn of_agent(args: &ExplainArgs, url: &str) -> Result<Report> {
-    let asked = asked(args);
+fn of_agent(client: &Client, url: &str, asked: ExplainFilter) -> Result<Report> {
     let query = [("svc", asked.svc), ("since_seconds", asked.since_seconds.map(|s| s.to_string()))];
-    let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = Client::of(&args.of.client)?.ask(url, "/api/v1/explain", &query)?;
-    serde_json::from_str(&body).with_context(|| {
-        format!("{url} answered something else than an explanation; is it an agent of this version?")
-    })
+    client.read(url, "/api/v1/explain", &query, "an explanation")
 }
 
 fn of_captures(args: &ExplainArgs) -> Result<(Report, bool)> {

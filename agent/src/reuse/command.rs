@@ -7,7 +7,7 @@ use crate::{
     client::Client,
     connection::source::{self, Told},
 };
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use std::io::Write as _;
 
 /// `fivetuple reuse`; false when a part of the captures could not be read.
@@ -40,11 +40,7 @@ fn of_agent(client: &Client, url: &str, asked: &ReuseFilter) -> Result<Report> {
         ("proxies", asked.proxies.clone()),
         ("time_wait_seconds", asked.time_wait_seconds.map(|s| s.to_string())),
     ];
-    let query: Vec<_> = query.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
-    let body = client.ask(url, "/api/v1/reuse", &query)?;
-    serde_json::from_str(&body).with_context(|| {
-        format!("{url} answered something else than a report on reuse; is it an agent of this version?")
-    })
+    client.read(url, "/api/v1/reuse", &query, "a report on reuse")
 }
 
 fn of_told((points, told): (Vec<String>, Told), asked: &ReuseFilter) -> Result<(Report, bool)> {

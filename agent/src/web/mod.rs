@@ -15,7 +15,7 @@ mod tls;
 
 use crate::{
     config::{ConfigError, file::Problem},
-    stamp::Stamp,
+    stamp::{Stamp, Stamps},
 };
 use file::{ClientAuth, Web};
 use rustls::ServerConfig;
@@ -47,7 +47,7 @@ struct State {
 /// A TLS configuration, and what it was made of.
 struct Made {
     web: Arc<Web>,
-    stamps: Vec<Stamp>,
+    stamps: Stamps,
     config: Arc<ServerConfig>,
 }
 
@@ -136,11 +136,11 @@ impl Live {
         let Some(tls) = &web.tls else { return Ok(None) };
         if let Some(made) = &state.made
             && Arc::ptr_eq(&made.web, &web)
-            && tls::hold(&made.stamps, tls)
+            && made.stamps.hold(tls::paths(tls))
         {
             return Ok(Some(made.config.clone()));
         }
-        let stamps = tls::stamps(tls);
+        let stamps = Stamps::of(tls::paths(tls));
         let config = Arc::new(tls::server_config(tls).map_err(invalid)?);
         if let Some(stamps) = stamps {
             state.made = Some(Made { web: web.clone(), stamps, config: config.clone() });

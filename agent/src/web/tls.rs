@@ -1,27 +1,15 @@
 //! From the file's words to a TLS configuration: reads the certificates, and tells what is wrong with them.
 
 use super::{client, file::Tls};
-use crate::{
-    config::{content::Content, file::Problem},
-    stamp::Stamp,
-};
+use crate::config::{content::Content, file::Problem};
 use rustls::{
     ServerConfig,
     crypto::{CryptoProvider, ring},
 };
 use std::{path::Path, sync::Arc};
 
-/// Stamps of all files that a TLS configuration is made of; none where one cannot be looked at.
-pub fn stamps(tls: &Tls) -> Option<Vec<Stamp>> {
-    paths(tls).map(|path| Stamp::of(path).ok()).collect()
-}
-
-/// Whether all files are still what they were.
-pub fn hold(stamps: &[Stamp], tls: &Tls) -> bool {
-    stamps.iter().zip(paths(tls)).all(|(stamp, path)| stamp.holds(path))
-}
-
-fn paths(tls: &Tls) -> impl Iterator<Item = &Path> {
+/// All files that a TLS configuration is made of.
+pub fn paths(tls: &Tls) -> impl Iterator<Item = &Path> {
     [Some(&tls.cert), Some(&tls.key), tls.client_ca.as_ref()].into_iter().flatten().filter_map(Content::path)
 }
 

@@ -1,18 +1,14 @@
-//! The chart: whole and free of leftovers. Helm itself has a say where it is installed (it is no package of Debian's).
+//! The chart: whole and free of leftovers, as far as its files tell; Helm itself is asked in `helm.rs`.
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use serde_json::Value;
-use xtask::sh;
 
-use crate::package::run;
-
-const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/fivetuple");
+pub const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/helm/fivetuple");
 
 fn yaml(name: &str) -> Value {
     let text = fs::read_to_string(Path::new(CHART).join(name)).unwrap();
@@ -103,31 +99,4 @@ fn its_rights_are_the_unit_s() {
         (&context["privileged"], &context["allowPrivilegeEscalation"]),
         (&false.into(), &false.into())
     );
-}
-
-#[test]
-#[ignore = "needs helm, which Debian does not package: cargo test -p packaging --test platform -- --ignored"]
-fn helm_accepts_it() {
-    let helm = sh::find_program("helm").expect("helm is installed, from https://helm.sh");
-    run(Command::new(&helm).args(["lint", "--strict", CHART]));
-    let all = ["serviceMonitor.enabled=true", "prometheusRule.enabled=true", "dashboards.enabled=true"];
-    let more = [
-        "bpffs.enabled=true",
-        "existingSecret=web",
-        "config.limits.idle=10s",
-        "extraArgs={--log.format=json}",
-    ];
-    let mut cmd = Command::new(&helm);
-    cmd.args(["template", "gateway", CHART]);
-    for set in all.iter().chain(&more) {
-        cmd.args(["--set", set]);
-    }
-    let rendered = run(&mut cmd);
-    let objects: Vec<Value> = serde_saphyr::from_multiple(&rendered).unwrap();
-    let kinds: BTreeSet<_> = objects.iter().filter_map(|object| object["kind"].as_str()).collect();
-    for kind in ["ConfigMap", "DaemonSet", "Service", "ServiceAccount", "ServiceMonitor"] {
-        assert!(kinds.contains(kind), "no {kind} in\n{rendered}");
-    }
-    let pod = objects.iter().find(|object| object["kind"] == "DaemonSet").unwrap();
-    assert_eq!(pod["spec"]["template"]["spec"]["hostNetwork"], true);
 }

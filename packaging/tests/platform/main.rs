@@ -4,6 +4,8 @@
 mod chart;
 mod deb;
 mod first_page;
+#[cfg(feature = "helm")]
+mod helm;
 mod host;
 mod image;
 mod package;
