@@ -132,11 +132,11 @@ impl FlowKey {
         }
     }
 
-    /// A number that tells two keys apart, nearly always.
+    /// A number that tells two keys apart, nearly always; never 0, which is nobody's.
     #[inline(always)]
     pub fn tag(&self) -> u32 {
         let mix = |h: u32, w: u32| (h.rotate_left(5) ^ w).wrapping_mul(0x9e37_79b9);
-        match self {
+        1 | match self {
             Self::V4(k) => mix(mix(mix(k.low, k.high), k.ports), k.scope),
             Self::V6(k) => {
                 let low = mix(mix(mix(k.low.0[0], k.low.0[1]), k.low.0[2]), k.low.0[3]);

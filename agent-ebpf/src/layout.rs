@@ -19,8 +19,10 @@ pub const TC_INGRESS: &str = "ft_tc_in";
 /// tc program for egress.
 pub const TC_EGRESS: &str = "ft_tc_out";
 
-/// Read-only globals of the programs.
+/// Read-only globals of the programs: [`Config`] and [`Index`].
 pub const CONFIG: &str = "CONFIG";
+/// See [`CONFIG`].
+pub const INDEX: &str = "INDEX";
 
 macro_rules! maps {
     ($( $name:ident = $capacity:expr, $doc:literal; )+) => {
@@ -38,8 +40,17 @@ macro_rules! maps {
 }
 
 maps! {
-    FLOWS4 = 65_536, "Established IPv4 flows: `FlowKey4` to `Flow`.";
-    FLOWS6 = 16_384, "Established IPv6 flows: `FlowKey6` to `Flow`.";
+    FLOWS4 = 65_536, "Established IPv4 flows: `FlowKey4` to the number of a slot.";
+    FLOWS6 = 16_384, "Established IPv6 flows: `FlowKey6` to the number of a slot.";
+    SLOTS4 = 65_536, "What is known of established IPv4 flows: slot to `Flow`.";
+    SLOTS6 = 16_384, "What is known of established IPv6 flows.";
+    KEYS4 = 65_536, "Whose a slot of `SLOTS4` is, or was last: `FlowKey4`.";
+    KEYS6 = 16_384, "Whose a slot of `SLOTS6` is, or was last: `FlowKey6`.";
+    FREE4 = 65_536, "Slots of `SLOTS4` that are nobody's.";
+    FREE6 = 16_384, "Slots of `SLOTS6` that are nobody's.";
+    INDEX4 = 16_384, "Where in `SLOTS4` a flow probably is: `index::Bucket`.";
+    INDEX6 = 4_096, "Where in `SLOTS6` a flow probably is.";
+    HIGH = 1, "Per-CPU `High`.";
     HALF_OPEN4 = 16_384, "IPv4 flows that are not seen to be conversations yet.";
     HALF_OPEN6 = 4_096, "IPv6 flows that are not seen to be conversations yet.";
     CLOSED4 = 262_144, "Closed IPv4 five-tuples: `FlowKey4` to `Closed`, until their TIME-WAIT is over.";
@@ -143,6 +154,19 @@ pub struct Config {
     /// 1: the kernel has a clock that is a few milliseconds late and costs next to nothing (Linux 5.11).
     pub coarse_clock: u32,
 }
+
+/// How the maps `INDEX4` and `INDEX6` are used, fixed when the programs are loaded.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Index {
+    /// For [`crate::index::hash`].
+    pub seed: u64,
+    /// Entries of either map, powers of two.
+    pub buckets: [u32; 2],
+}
+
+/// One more than the highest slot that this processor ever took, of IPv4 and IPv6; 0 for none.
+pub type High = [u32; 2];
 
 /// What a processor last had of the coarse clock, which stands still between two ticks.
 #[repr(C)]

@@ -21,6 +21,7 @@ pub mod half;
 pub mod health;
 pub mod histogram;
 pub mod hops;
+pub mod index;
 pub mod label;
 pub mod layout;
 pub mod observe;

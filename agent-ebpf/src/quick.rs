@@ -185,7 +185,7 @@ fn segment<F: Frame>(frame: &F, ip: u32, header_len: u32, total: u32, p: &mut Pl
 /// Moves the segment's flow on, if it fits; if not, nothing has changed.
 #[inline(always)]
 pub fn pass<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Direction) -> bool {
-    let Some(entry) = w.flow(&p.key) else {
+    let Some(entry) = w.likely(&p.key) else {
         return false;
     };
     let tag = p.key.tag();

@@ -49,6 +49,8 @@ pub trait World {
     fn settings(&self) -> Settings;
     /// The number of the point on an interface.
     fn point(&self, ifindex: u32) -> Option<u8>;
+    /// The place where an established flow probably is, if that is known at once; whose it is the caller has to see.
+    fn likely(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// An established flow.
     fn flow(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// A flow not seen to be a conversation yet.

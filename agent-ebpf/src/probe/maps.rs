@@ -2,7 +2,8 @@
 
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
-    layout::{Config, HealthCounts, Point, ServiceKey, Tick, Totals, maps::capacity},
+    index::Bucket,
+    layout::{Config, HealthCounts, High, Index, Point, ServiceKey, Tick, Totals, maps::capacity},
     observe::Settings,
     pipeline::Scratch,
     quick::Plain,
@@ -12,7 +13,7 @@ use agent_ebpf::{
 };
 use aya_ebpf::{
     Global,
-    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf},
+    btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, Stack},
     macros::btf_map,
 };
 
@@ -27,8 +28,17 @@ macro_rules! maps {
 }
 
 maps! {
-    FLOWS4: HashMap<FlowKey4, Flow, { capacity::FLOWS4 }>;
-    FLOWS6: HashMap<FlowKey6, Flow, { capacity::FLOWS6 }>;
+    FLOWS4: HashMap<FlowKey4, u32, { capacity::FLOWS4 }>;
+    FLOWS6: HashMap<FlowKey6, u32, { capacity::FLOWS6 }>;
+    SLOTS4: Array<Flow, { capacity::SLOTS4 }>;
+    SLOTS6: Array<Flow, { capacity::SLOTS6 }>;
+    KEYS4: Array<FlowKey4, { capacity::KEYS4 }>;
+    KEYS6: Array<FlowKey6, { capacity::KEYS6 }>;
+    FREE4: Stack<u32, { capacity::FREE4 }>;
+    FREE6: Stack<u32, { capacity::FREE6 }>;
+    INDEX4: Array<Bucket, { capacity::INDEX4 }>;
+    INDEX6: Array<Bucket, { capacity::INDEX6 }>;
+    HIGH: PerCpuArray<High, { capacity::HIGH }>;
     HALF_OPEN4: HashMap<FlowKey4, Flow, { capacity::HALF_OPEN4 }>;
     HALF_OPEN6: HashMap<FlowKey6, Flow, { capacity::HALF_OPEN6 }>;
     CLOSED4: HashMap<FlowKey4, Closed, { capacity::CLOSED4 }>;
@@ -56,3 +66,8 @@ maps! {
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> =
     Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0, coarse_clock: 0 });
+
+/// As `CONFIG`; what it is for tells [`agent_ebpf::index`].
+#[unsafe(no_mangle)]
+pub static INDEX: Global<Index> =
+    Global::new(Index { seed: 0, buckets: [capacity::INDEX4 as u32, capacity::INDEX6 as u32] });

@@ -3,7 +3,10 @@
 //! A flow's entry is looked up first and changed in place, under the lock inside it. No helper may be called under the
 //! lock. No table forgets by itself, as an LRU map does without a word: a full one refuses, which is counted.
 
-use crate::maps::*;
+use crate::{
+    flows::{flows4, flows6},
+    maps::*,
+};
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey},
     layout::{Config, HealthCounts, ServiceKey, Tick, Totals},
@@ -23,6 +26,7 @@ use aya_ebpf::{
     },
 };
 use bytemuck::Pod;
+use core::ptr::NonNull;
 
 /// The kernel's tables.
 pub struct Kernel;
@@ -33,10 +37,24 @@ pub fn first<T>(map: &PerCpuArray<T, 1>) -> Option<*mut T> {
     map.get_ptr_mut(0)
 }
 
+/// Takes the lock of a flow.
+#[inline(always)]
+pub fn lock(entry: *mut Flow) {
+    // SAFETY: the pointer is to a map value, whose first field is the lock.
+    unsafe { bpf_spin_lock((&raw mut (*entry).lock).cast()) };
+}
+
+/// Lets it go.
+#[inline(always)]
+pub fn unlock(entry: *mut Flow) {
+    // SAFETY: as for `lock`.
+    unsafe { bpf_spin_unlock((&raw mut (*entry).lock).cast()) };
+}
+
 /// Writes an entry by the helper itself: the library's wrapper returns a pair, and where the compiler does not inline
 /// it a BPF function cannot. What came of it is told by a look-up.
 #[inline(always)]
-fn put<M, K, V>(map: &M, key: &K, value: *const V, flags: u32) {
+pub fn put<M, K, V>(map: &M, key: &K, value: *const V, flags: u32) {
     // SAFETY: a map's static is its handle; key and value are of the map's sizes, as the callers' types say.
     unsafe {
         bpf_map_update_elem(
@@ -118,8 +136,19 @@ impl World for Kernel {
     }
 
     #[inline(always)]
+    fn likely(&self, key: &FlowKey) -> Option<*mut Flow> {
+        match key {
+            FlowKey::V4(k) => flows4::likely(k),
+            FlowKey::V6(k) => flows6::likely(k),
+        }
+    }
+
+    #[inline(always)]
     fn flow(&self, key: &FlowKey) -> Option<*mut Flow> {
-        by_family!(key, FLOWS4, FLOWS6, |map, k| map.get_ptr_mut(k))
+        match key {
+            FlowKey::V4(k) => flows4::find(k).map(NonNull::as_ptr),
+            FlowKey::V6(k) => flows6::find(k).map(NonNull::as_ptr),
+        }
     }
 
     #[inline(always)]
@@ -140,14 +169,10 @@ impl World for Kernel {
 
     #[inline(always)]
     fn reserve(&self, key: &FlowKey) -> Option<*mut Flow> {
-        let blank = self.moving()?;
-        // SAFETY: as for `create`.
-        unsafe {
-            (*blank).wipe(key.tag());
-            (*blank).bits = Flow::MOVED;
+        match key {
+            FlowKey::V4(k) => flows4::reserve(k).map(NonNull::as_ptr),
+            FlowKey::V6(k) => flows6::reserve(k).map(NonNull::as_ptr),
         }
-        by_family!(key, FLOWS4, FLOWS6, |map, k| put(map, k, blank, BPF_NOEXIST));
-        self.flow(key)
     }
 
     #[inline(always)]
@@ -217,14 +242,12 @@ impl World for Kernel {
 
     #[inline(always)]
     fn lock(&self, entry: *mut Flow) {
-        // SAFETY: the pointer is to a map value, whose first field is the lock.
-        unsafe { bpf_spin_lock((&raw mut (*entry).lock).cast()) };
+        lock(entry);
     }
 
     #[inline(always)]
     fn unlock(&self, entry: *mut Flow) {
-        // SAFETY: as for `lock`.
-        unsafe { bpf_spin_unlock((&raw mut (*entry).lock).cast()) };
+        unlock(entry);
     }
 
     #[inline(always)]

@@ -199,8 +199,6 @@ pub fn capacities(watch: &Watch, room: u32) -> Vec<(&'static str, u32)> {
     let points = watch.interfaces.len() as u32;
     let entries = services::entries(watch.services.iter().map(|service| (0, service))).len() as u32;
     vec![
-        (names::FLOWS4, tables.flows),
-        (names::FLOWS6, tables.flows / 4),
         (names::HALF_OPEN4, tables.half_open),
         (names::HALF_OPEN6, tables.half_open / 4),
         (names::CLOSED4, tables.closed),

@@ -7,4 +7,5 @@ pub mod host;
 pub mod maps;
 pub mod ring;
 pub mod services;
+pub mod slots;
 pub mod sweep;

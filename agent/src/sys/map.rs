@@ -70,6 +70,12 @@ pub fn update<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, value: &V, flags: u6
     bpf(BPF_MAP_UPDATE_ELEM, &mut Element::new(map, key, &raw const *value as u64, flags)).map(drop)
 }
 
+/// Put a value on a stack.
+pub fn push<V: Pod>(stack: BorrowedFd<'_>, value: &V) -> io::Result<()> {
+    let mut element = Element { key: 0, ..Element::new(stack, &(), &raw const *value as u64, 0) };
+    bpf(BPF_MAP_UPDATE_ELEM, &mut element).map(drop)
+}
+
 /// Delete an entry of a map, if it is there.
 pub fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     absent(bpf(BPF_MAP_DELETE_ELEM, &mut Element::new(map, key, 0, 0))).map(drop)

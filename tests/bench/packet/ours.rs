@@ -1,14 +1,14 @@
 //! The object that the agent carries, and what its tables say afterwards.
 
 use agent::probe::object::OBJECT;
-use agent::source::maps::fd;
+use agent::source::{maps::fd, slots};
 use agent::sys::map;
 use agent_ebpf::anomaly::Anomaly;
 use agent_ebpf::counter::{COUNTERS, Series as _, width};
 use agent_ebpf::flow::{Closed, Flow, FlowKey4, FlowKey6};
 use agent_ebpf::health::Health;
 use agent_ebpf::layout::{
-    CONFIG, Config, HealthCounts, Point, SERVICE_PORT_BITS, TC_EGRESS, Totals, XDP_INGRESS, maps as names,
+    CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, TC_EGRESS, Totals, XDP_INGRESS, maps as names,
 };
 use agent_ebpf::observe::Settings;
 use agent_ebpf::traffic::Traffic;
@@ -74,6 +74,8 @@ pub struct Ours {
     /// Its programs.
     pub ebpf: Ebpf,
     flows: [MapData; 2],
+    slots: MapData,
+    free: MapData,
     half_open: [MapData; 2],
     closed: MapData,
     totals: PerCpuArray<MapData, Totals>,
@@ -87,9 +89,13 @@ impl Ours {
         let mut loader = EbpfLoader::new();
         let config = Config { points: 1, services: SERVICES, test_clock: 0, xdp_frags: 1, coarse_clock: 1 };
         loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
+        let flows = [room.flows, room.flows / 4];
+        let index = slots::index(flows);
+        loader.override_global(INDEX, bytemuck::bytes_of(&index), true);
+        for (name, entries) in slots::capacities(flows) {
+            loader.map_max_entries(name, entries);
+        }
         for (name, entries) in [
-            (names::FLOWS4, room.flows),
-            (names::FLOWS6, room.flows / 4),
             (names::HALF_OPEN4, room.half_open),
             (names::HALF_OPEN6, room.half_open / 4),
             (names::CLOSED4, room.flows),
@@ -99,7 +105,8 @@ impl Ours {
         ] {
             loader.map_max_entries(name, entries);
         }
-        let mut ebpf = loader.load(OBJECT).context("the kernel refuses the agent's tables")?;
+        let mut ebpf = loader.load(&match std::env::var("FT_OBJ") { Ok(p) => std::fs::read(p)?, Err(_) => OBJECT.to_vec() }).context("the kernel refuses the agent's tables")?;
+        slots::free_all(&ebpf, flows)?;
         for name in [XDP_INGRESS, TC_EGRESS] {
             load(&mut ebpf, name)?;
         }
@@ -119,6 +126,8 @@ impl Ours {
         let mut owned = |name| take(name).and_then(into_data);
         Ok(Self {
             flows: [owned(names::FLOWS4)?, owned(names::FLOWS6)?],
+            slots: owned(names::SLOTS4)?,
+            free: owned(names::FREE4)?,
             half_open: [owned(names::HALF_OPEN4)?, owned(names::HALF_OPEN6)?],
             closed: owned(names::CLOSED4)?,
             totals: PerCpuArray::try_from(take(names::TOTALS)?)?,
@@ -146,17 +155,23 @@ impl Ours {
 
     /// Entries of the flow table and of the half-open one.
     pub fn entries(&self) -> Result<(usize, usize)> {
-        let both = |[v4, v6]: &[MapData; 2]| -> Result<usize> {
-            Ok(keys::<FlowKey4, Flow>(v4)?.len() + keys::<FlowKey6, Flow>(v6)?.len())
-        };
-        Ok((both(&self.flows)?, both(&self.half_open)?))
+        let [flows, half_open] = [&self.flows, &self.half_open];
+        let flows = keys::<FlowKey4, u32>(&flows[0])?.len() + keys::<FlowKey6, u32>(&flows[1])?.len();
+        let half_open =
+            keys::<FlowKey4, Flow>(&half_open[0])?.len() + keys::<FlowKey6, Flow>(&half_open[1])?.len();
+        Ok((flows, half_open))
     }
 
     /// Forgets all IPv4 flows.
     pub fn clear(&self) -> Result<()> {
-        for table in [&self.flows[0], &self.half_open[0]] {
-            map::delete_all(fd(table), &keys::<FlowKey4, Flow>(table)?)?;
+        let mut taken = Vec::new();
+        map::for_each(fd(&self.flows[0]), 0, |key: &FlowKey4, slot: &u32| taken.push((*key, *slot)))?;
+        for (key, slot) in taken {
+            map::delete(fd(&self.flows[0]), &key)?;
+            map::update(fd(&self.slots), &slot, &Flow::default(), map::BPF_F_LOCK)?;
+            map::push(fd(&self.free), &slot)?;
         }
+        map::delete_all(fd(&self.half_open[0]), &keys::<FlowKey4, Flow>(&self.half_open[0])?)?;
         Ok(map::delete_all(fd(&self.closed), &keys::<FlowKey4, Closed>(&self.closed)?)?)
     }
 
@@ -186,7 +201,7 @@ pub fn keys<K: Pod, V: Pod>(table: &MapData) -> Result<Vec<K>> {
 /// What is behind a map of any kind that entries are set in one by one.
 pub fn data(map: &Map) -> Result<&MapData> {
     match map {
-        Map::Array(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::LpmTrie(m) => Ok(m),
+        Map::Array(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::LpmTrie(m) | Map::Stack(m) => Ok(m),
         other => bail!("a map of another kind: {other:?}"),
     }
 }
@@ -194,7 +209,7 @@ pub fn data(map: &Map) -> Result<&MapData> {
 /// The same, owned.
 pub fn into_data(map: Map) -> Result<MapData> {
     match map {
-        Map::Array(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::LpmTrie(m) => Ok(m),
+        Map::Array(m) | Map::HashMap(m) | Map::LruHashMap(m) | Map::LpmTrie(m) | Map::Stack(m) => Ok(m),
         other => bail!("a map of another kind: {other:?}"),
     }
 }

@@ -297,6 +297,10 @@ impl World for Tables {
         self.points.iter().find(|(known, _)| *known == ifindex).map(|(_, point)| *point)
     }
 
+    fn likely(&self, key: &FlowKey) -> Option<*mut Flow> {
+        self.flows.get(key)
+    }
+
     fn flow(&self, key: &FlowKey) -> Option<*mut Flow> {
         self.flows.get(key)
     }

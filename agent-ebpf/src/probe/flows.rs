@@ -1,0 +1,110 @@
+//! The table of established flows: a hash map from key to slot, which decides; slots; and hints to them, which nearly always
+//! spare the question ([`agent_ebpf::index`]).
+//!
+//! A slot is taken from a stack of free ones, and the flow of whoever had it before is known by its tag, which is read again
+//! under the flow's lock. Each family has functions of its own: the kernel's verifier would follow both in each.
+
+use crate::{
+    maps::*,
+    world::{first, lock, put, unlock},
+};
+use agent_ebpf::{
+    flow::{Flow, FlowKey, FlowKey4, FlowKey6},
+    index,
+};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    helpers::{bpf_map_pop_elem, bpf_map_push_elem},
+};
+use core::ptr::NonNull;
+
+/// Whose the flow of a slot is, as of this moment.
+#[inline(always)]
+fn tag_of(slot: *mut Flow) -> u32 {
+    // SAFETY: the pointer is to a map value. Another processor may be changing it; a word is whole.
+    unsafe { (&raw const (*slot).tag).read_volatile() }
+}
+
+macro_rules! family {
+    ($name:ident, $key:ident, $any:ident, $place:literal, $flows:ident, $slots:ident, $keys:ident, $free:ident, $index:ident) => {
+        pub mod $name {
+            use super::*;
+
+            /// The slot that the index has for a key.
+            #[inline(always)]
+            pub fn likely(key: &$key) -> Option<*mut Flow> {
+                let i = INDEX.load();
+                let hash = index::hash(&FlowKey::$any(*key), i.seed);
+                let bucket = $index.get_ptr(index::place(hash, i.buckets[$place]))?;
+                // SAFETY: the pointer is to a map value.
+                $slots.get_ptr_mut(unsafe { index::find(bucket, hash) }?)
+            }
+
+            /// The slot of a key's flow.
+            #[inline(never)]
+            pub fn find(key: &$key) -> Option<NonNull<Flow>> {
+                let tag = FlowKey::$any(*key).tag();
+                if let Some(slot) = likely(key)
+                    && tag_of(slot) == tag
+                {
+                    return NonNull::new(slot);
+                }
+                // SAFETY: a word is whole.
+                let number = *unsafe { $flows.get(key) }?;
+                let slot = $slots.get_ptr_mut(number)?;
+                if tag_of(slot) != tag {
+                    return None;
+                }
+                let i = INDEX.load();
+                let hash = index::hash(&FlowKey::$any(*key), i.seed);
+                let bucket = $index.get_ptr_mut(index::place(hash, i.buckets[$place]))?;
+                // SAFETY: the pointer is to a map value.
+                unsafe { index::note(bucket, hash, number) };
+                NonNull::new(slot)
+            }
+
+            /// The same, made if need be: blank but for its tag and `Flow::MOVED`.
+            #[inline(never)]
+            pub fn reserve(key: &$key) -> Option<NonNull<Flow>> {
+                let mut number = 0u32;
+                // SAFETY: there is room for a number. The library's wrapper returns what a BPF function cannot.
+                if unsafe { bpf_map_pop_elem((&raw const $free).cast_mut().cast(), (&raw mut number).cast()) } != 0 {
+                    return find(key);
+                }
+                let slot = $slots.get_ptr_mut(number)?;
+                let whose = $keys.get_ptr_mut(number)?;
+                let high = first(&HIGH)?;
+                lock(slot);
+                // SAFETY: the slot is nobody's; who knows it from before finds another tag, or none, under this lock.
+                unsafe {
+                    (*slot).wipe(FlowKey::$any(*key).tag());
+                    (*slot).bits = Flow::MOVED;
+                }
+                unlock(slot);
+                // SAFETY: as above; and this processor's own.
+                unsafe {
+                    *whose = *key;
+                    if (*high)[$place] <= number {
+                        (*high)[$place] = number + 1;
+                    }
+                }
+                put(&$flows, key, &number, BPF_NOEXIST);
+                // SAFETY: a word is whole.
+                if unsafe { $flows.get(key) } == Some(&number) {
+                    return NonNull::new(slot);
+                }
+                // Another processor has made it.
+                lock(slot);
+                // SAFETY: under its lock.
+                unsafe { (*slot).wipe(0) };
+                unlock(slot);
+                // SAFETY: the number lives.
+                unsafe { bpf_map_push_elem((&raw const $free).cast_mut().cast(), (&raw const number).cast(), 0) };
+                find(key)
+            }
+        }
+    };
+}
+
+family!(flows4, FlowKey4, V4, 0, FLOWS4, SLOTS4, KEYS4, FREE4, INDEX4);
+family!(flows6, FlowKey6, V6, 1, FLOWS6, SLOTS6, KEYS6, FREE6, INDEX6);
