@@ -19,6 +19,9 @@ pub const TC_INGRESS: &str = "ft_tc_in";
 /// tc program for egress.
 pub const TC_EGRESS: &str = "ft_tc_out";
 
+/// tc program that is never attached: the daemon has it run on a [`Take`].
+pub const TAKE: &str = "ft_take";
+
 /// Read-only globals of the programs: [`Config`] and [`Index`].
 pub const CONFIG: &str = "CONFIG";
 /// See [`CONFIG`].
@@ -50,7 +53,7 @@ maps! {
     FREE6 = 16_384, "Slots of `SLOTS6` that are nobody's.";
     INDEX4 = 16_384, "Where in `SLOTS4` a flow probably is: `index::Bucket`.";
     INDEX6 = 4_096, "Where in `SLOTS6` a flow probably is.";
-    HIGH = 1, "Per-CPU `High`.";
+    HIGH = 2, "Per-CPU `High`: of the programs, and of the daemon (the same for each processor).";
     HALF_OPEN4 = 16_384, "IPv4 flows that are not seen to be conversations yet.";
     HALF_OPEN6 = 4_096, "IPv6 flows that are not seen to be conversations yet.";
     CLOSED4 = 262_144, "Closed IPv4 five-tuples: `FlowKey4` to `Closed`, until their TIME-WAIT is over.";
@@ -74,9 +77,16 @@ maps! {
 }
 
 /// Maps that outlive an agent where it was asked for that: what they hold is never made anew.
-pub const KEPT: [&str; 12] = [
+pub const KEPT: [&str; 19] = [
     maps::FLOWS4,
     maps::FLOWS6,
+    maps::SLOTS4,
+    maps::SLOTS6,
+    maps::KEYS4,
+    maps::KEYS6,
+    maps::FREE4,
+    maps::FREE6,
+    maps::HIGH,
     maps::HALF_OPEN4,
     maps::HALF_OPEN6,
     maps::CLOSED4,
@@ -164,6 +174,26 @@ pub struct Index {
     /// Entries of either map, powers of two.
     pub buckets: [u32; 2],
 }
+
+/// The packet that [`TAKE`] is run on: lets go of an established flow, unless something came since it was read. The program
+/// returns 1 if it did.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Take {
+    /// Either key; that of IPv4 has zeroes behind it.
+    pub key: [u32; 10],
+    /// 1: the key is of IPv6.
+    pub v6: u32,
+    /// As in [`Flow`].
+    pub tag: u32,
+    /// Segments of each half.
+    pub segments: [u64; 2],
+    /// As in [`Flow`].
+    pub bits: u32,
+    /// Explicit padding, always 0.
+    pub reserved: u32,
+}
+const _: () = assert!(size_of::<Take>() == 72);
 
 /// One more than the highest slot that this processor ever took, of IPv4 and IPv6; 0 for none.
 pub type High = [u32; 2];

@@ -6,11 +6,13 @@
 
 use crate::{
     maps::*,
-    world::{first, lock, put, unlock},
+    world::{lock, put, unlock},
 };
 use agent_ebpf::{
     flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     index,
+    layout::Take,
+    wire::Addr,
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -73,7 +75,7 @@ macro_rules! family {
                 }
                 let slot = $slots.get_ptr_mut(number)?;
                 let whose = $keys.get_ptr_mut(number)?;
-                let high = first(&HIGH)?;
+                let high = HIGH.get_ptr_mut(0)?;
                 lock(slot);
                 // SAFETY: the slot is nobody's; who knows it from before finds another tag, or none, under this lock.
                 unsafe {
@@ -102,9 +104,52 @@ macro_rules! family {
                 unsafe { bpf_map_push_elem((&raw const $free).cast_mut().cast(), (&raw const number).cast(), 0) };
                 find(key)
             }
+
+            /// Lets go of a key's flow if it still is what `was` says; 1 if so.
+            #[inline(never)]
+            pub fn take(key: &$key, was: &Take) -> u32 {
+                // SAFETY: a word is whole.
+                let known = unsafe { $flows.get(key) };
+                let Some(&number) = known else { return 0 };
+                let Some(slot) = $slots.get_ptr_mut(number) else { return 0 };
+                lock(slot);
+                // SAFETY: under its lock.
+                let same = unsafe {
+                    let flow = &mut *slot;
+                    let same = flow.tag == was.tag
+                        && flow.bits as u32 == was.bits
+                        && flow.half[0].segments == was.segments[0]
+                        && flow.half[1].segments == was.segments[1];
+                    if same {
+                        flow.wipe(0);
+                    }
+                    same
+                };
+                unlock(slot);
+                if !same {
+                    return 0;
+                }
+                // Until here nobody could put the key in again: it was there.
+                let _ = $flows.remove(key);
+                // SAFETY: the number lives.
+                unsafe { bpf_map_push_elem((&raw const $free).cast_mut().cast(), (&raw const number).cast(), 0) };
+                1
+            }
         }
     };
 }
 
 family!(flows4, FlowKey4, V4, 0, FLOWS4, SLOTS4, KEYS4, FREE4, INDEX4);
 family!(flows6, FlowKey6, V6, 1, FLOWS6, SLOTS6, KEYS6, FREE6, INDEX6);
+
+/// Lets go of the flow that the daemon names; 1 if so.
+#[inline(always)]
+pub fn take(was: &Take) -> u32 {
+    let k = &was.key;
+    if was.v6 == 0 {
+        flows4::take(&FlowKey4 { low: k[0], high: k[1], ports: k[2], scope: k[3] }, was)
+    } else {
+        let (low, high) = (Addr([k[0], k[1], k[2], k[3]]), Addr([k[4], k[5], k[6], k[7]]));
+        flows6::take(&FlowKey6 { low, high, ports: k[8], scope: k[9] }, was)
+    }
+}

@@ -1,7 +1,7 @@
 //! Egress at tc, and ingress where XDP cannot be had. Every path lets the next program go on, the packet unchanged.
 
-use crate::{frame::SkbFrame, world::Kernel};
-use agent_ebpf::{label::Direction, pipeline};
+use crate::{flows, frame::SkbFrame, world::Kernel};
+use agent_ebpf::{label::Direction, layout::Take, pipeline, wire::Frame as _};
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 
 #[classifier]
@@ -12,6 +12,15 @@ fn ft_tc_out(ctx: TcContext) -> i32 {
 #[classifier]
 fn ft_tc_in(ctx: TcContext) -> i32 {
     observe(&ctx, Direction::Ingress)
+}
+
+/// Never attached: see [`agent_ebpf::layout::Take`].
+#[classifier]
+fn ft_take(ctx: TcContext) -> i32 {
+    match SkbFrame::new(&ctx).load::<{ size_of::<Take>() }>(0) {
+        Some(bytes) => flows::take(&bytemuck::cast(bytes)) as i32,
+        None => 0,
+    }
 }
 
 #[inline(always)]

@@ -5,6 +5,7 @@ use super::{description::Description, own::Own};
 use crate::{
     source::{
         maps::{Key, fd},
+        slots::{self, Established},
         sweep::count_end,
     },
     sys::{
@@ -113,11 +114,11 @@ impl Journal {
         notes.retain(|(_, note)| note.sweep > own.swept);
         for (key, note) in &notes {
             if let Some(key) = FlowKey4::of_bytes(key) {
-                let tables = [names::FLOWS4, names::HALF_OPEN4, names::CLOSED4, names::SCORES4];
-                count(key, note, generation, tables, about, own)?;
+                let tables = [names::HALF_OPEN4, names::CLOSED4, names::SCORES4];
+                count(key, note, generation, slots::V4, tables, about, own)?;
             } else if let Some(key) = FlowKey6::of_bytes(key) {
-                let tables = [names::FLOWS6, names::HALF_OPEN6, names::CLOSED6, names::SCORES6];
-                count(key, note, generation, tables, about, own)?;
+                let tables = [names::HALF_OPEN6, names::CLOSED6, names::SCORES6];
+                count(key, note, generation, slots::V6, tables, about, own)?;
             }
         }
         if let Some(last) = notes.iter().map(|(_, note)| note.sweep).max() {
@@ -131,14 +132,19 @@ fn count<K: Key>(
     key: K,
     note: &Note,
     generation: &Path,
-    [flows, half_open, closed, scores]: [&str; 4],
+    flows: slots::Names,
+    [half_open, closed, scores]: [&str; 3],
     about: &Description,
     own: &mut Own,
 ) -> Result<()> {
-    let open =
+    let mut open =
         |name: &str| MapData::from_pin(generation.join(name)).with_context(|| format!("cannot open {name}"));
-    let table = open(if note.half_open == 1 { half_open } else { flows })?;
-    if map::read::<K, Flow>(fd(&table), &key)?.is_some_and(|flow| flow.opened == note.flow.opened) {
+    let there = if note.half_open == 1 {
+        map::read::<K, Flow>(fd(&open(half_open)?), &key)?
+    } else {
+        Established::open(flows, &mut open)?.get(&key)?
+    };
+    if there.is_some_and(|flow| flow.opened == note.flow.opened) {
         return Ok(());
     }
     let mut flow = note.flow;

@@ -6,6 +6,7 @@ use crate::{
     source::{
         maps::{Family, Key, Maps, fd, sum_health, sum_totals},
         ring::Ring,
+        slots::{self, Established},
     },
     sys::{
         self,
@@ -14,7 +15,7 @@ use crate::{
 };
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
-    layout::{HealthCounts, maps as names},
+    layout::{HealthCounts, High, maps as names},
     record::Record,
     scoreboard::Scoreboard,
 };
@@ -46,8 +47,11 @@ impl Pins {
         for source in sources.iter() {
             let mut moved = Moved::default();
             self.add_counts(source, &now, own)?;
-            self.move_family::<FlowKey4>(source, &now, &maps.v4, &FAMILY4, &mut moved)?;
-            self.move_family::<FlowKey6>(source, &now, &maps.v6, &FAMILY6, &mut moved)?;
+            let mut high = High::default();
+            self.move_family::<FlowKey4>(source, &now, &maps.v4, &FAMILY4, &mut high[0], &mut moved)?;
+            self.move_family::<FlowKey6>(source, &now, &maps.v6, &FAMILY6, &mut high[1], &mut moved)?;
+            let table = MapData::from_pin(self.tables().join(names::HIGH)).context("cannot open HIGH")?;
+            slots::raise(&mut PerCpuArray::try_from(Map::PerCpuArray(table))?, high)?;
             self.drain(source, &now, &mut take, &mut moved)?;
             own.folded = source.number;
             self.save(own)?;
@@ -90,24 +94,34 @@ impl Pins {
         source: &Source,
         now: &Description,
         to: &Family,
-        tables: &[&str; 4],
+        (flows, [half_open, closed, scores]): &(slots::Names, [&str; 3]),
+        high: &mut u32,
         moved: &mut Moved,
     ) -> Result<()> {
         let place = |key: K| {
             let point = source.description.points.get(usize::from(key.any().point()))?;
             Some(key.at_point(now.point(&point.name)? as u8))
         };
-        let [flows, half_open, closed, scores] = *tables;
-        for (name, to) in [(flows, &to.flows), (half_open, &to.half_open)] {
-            let Some(table) = self.old(source, name)? else { continue };
+        let there = |key: &K, flow: &Flow| {
+            let used = flow.has(Flow::USED) && !flow.has(Flow::MOVED);
+            let key = place(*key).filter(|_| used)?;
+            Some((key, Flow { tag: key.any().tag(), ..*flow }))
+        };
+        let mut entries = Vec::new();
+        if self.old(source, flows[0])?.is_some() {
+            let open = |name: &str| self.old(source, name)?.with_context(|| format!("{name} is not the old one"));
+            Established::open(*flows, &mut { open })?.for_each(u32::MAX, |key, flow| entries.extend(there(key, flow)))?;
+        }
+        for (key, flow) in entries.drain(..) {
+            match to.flows.insert(&key, &flow, high).context("cannot bring over a flow")? {
+                Some(new) => moved.flows += u64::from(new),
+                None => moved.left += 1,
+            }
+        }
+        if let Some(table) = self.old(source, half_open)? {
             let mut entries = Vec::new();
-            map::for_each(fd(&table), BPF_F_LOCK, |key: &K, flow: &Flow| {
-                let used = flow.has(Flow::USED) && !flow.has(Flow::MOVED);
-                if let Some(key) = place(*key).filter(|_| used) {
-                    entries.push((key, Flow { tag: key.any().tag(), ..*flow }));
-                }
-            })?;
-            moved.flows += put(to, &entries, &mut moved.left)?;
+            map::for_each(fd(&table), BPF_F_LOCK, |key, flow| entries.extend(there(key, flow)))?;
+            moved.flows += put(&to.half_open, &entries, &mut moved.left)?;
         }
         if let Some(table) = self.old(source, closed)? {
             let mut entries = Vec::new();
@@ -149,10 +163,12 @@ impl Pins {
     }
 }
 
-/// Flows, half-open flows, closed five-tuples and scoreboards of IPv4.
-const FAMILY4: [&str; 4] = [names::FLOWS4, names::HALF_OPEN4, names::CLOSED4, names::SCORES4];
+/// Established flows, half-open flows, closed five-tuples and scoreboards of IPv4.
+const FAMILY4: (slots::Names, [&str; 3]) =
+    (slots::V4, [names::HALF_OPEN4, names::CLOSED4, names::SCORES4]);
 /// The same of IPv6.
-const FAMILY6: [&str; 4] = [names::FLOWS6, names::HALF_OPEN6, names::CLOSED6, names::SCORES6];
+const FAMILY6: (slots::Names, [&str; 3]) =
+    (slots::V6, [names::HALF_OPEN6, names::CLOSED6, names::SCORES6]);
 
 /// Puts entries where there are none; how many.
 fn put<K: Pod, V: Pod>(to: &MapData, entries: &[(K, V)], left: &mut u64) -> Result<u64> {

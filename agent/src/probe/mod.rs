@@ -10,13 +10,13 @@ use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
     config::Watch,
     pins::Pins,
-    source::{maps::Maps, services},
+    source::{maps::Maps, services, slots},
     sys::program,
     why,
 };
 use agent_ebpf::{
     label::Direction,
-    layout::{CONFIG, Config, KEPT, TC_EGRESS, TC_INGRESS, XDP_INGRESS, maps as names},
+    layout::{CONFIG, Config, INDEX, KEPT, TC_EGRESS, TC_INGRESS, XDP_INGRESS, maps as names},
 };
 use anyhow::{Context as _, Result, anyhow, bail};
 pub use attach::remove_filters;
@@ -182,6 +182,9 @@ fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Opti
     let object: Cow<'_, [u8]> = if frags { object::OBJECT.into() } else { object::without_frags().into() };
     let mut loader = EbpfLoader::new();
     loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
+    let flows = [watch.tables.flows, watch.tables.flows / 4];
+    let index = slots::index(flows);
+    loader.override_global(INDEX, bytemuck::bytes_of(&index), true);
     for (map, entries) in capacities(watch, room) {
         loader.map_max_entries(map, entries);
     }
@@ -190,7 +193,13 @@ fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Opti
             loader.map_pin_path(name, directory.join(name));
         }
     }
-    loader.load(&object).map_err(|e| explain_load(anyhow!(e)))
+    // The slots of tables that are there are whose they are.
+    let new = pins.is_none_or(|directory| !directory.join(names::FREE4).exists());
+    let ebpf = loader.load(&object).map_err(|e| explain_load(anyhow!(e)))?;
+    if new {
+        slots::free_all(&ebpf, flows).context("cannot give the programs the slots of the flow tables")?;
+    }
+    Ok(ebpf)
 }
 
 /// Entries of every table that depends on the configuration (bytes, for the ring).
@@ -198,7 +207,7 @@ pub fn capacities(watch: &Watch, room: u32) -> Vec<(&'static str, u32)> {
     let tables = &watch.tables;
     let points = watch.interfaces.len() as u32;
     let entries = services::entries(watch.services.iter().map(|service| (0, service))).len() as u32;
-    vec![
+    let rest = [
         (names::HALF_OPEN4, tables.half_open),
         (names::HALF_OPEN6, tables.half_open / 4),
         (names::CLOSED4, tables.closed),
@@ -209,7 +218,8 @@ pub fn capacities(watch: &Watch, room: u32) -> Vec<(&'static str, u32)> {
         (names::TOTALS, 2 * points * room),
         (names::HEALTH, 2 * (points + 1)),
         (names::EVENTS, tables.ring_bytes),
-    ]
+    ];
+    slots::capacities([tables.flows, tables.flows / 4]).chain(rest).collect()
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {

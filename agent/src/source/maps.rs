@@ -1,6 +1,9 @@
 //! The kernel's tables, as the daemon reads and sets them.
 
-use super::services;
+use super::{
+    services,
+    slots::{self, Established},
+};
 use crate::{
     aggregate::{rows::Sight, rows::nanos, snapshot::Totals},
     config::{Limits, Service},
@@ -11,7 +14,7 @@ use agent_ebpf::{
     flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     health::Health,
     label::Direction,
-    layout::{HealthCounts, Point, ServiceKey, health_index, maps as names, totals_index},
+    layout::{HealthCounts, High, Point, ServiceKey, TAKE, health_index, maps as names, totals_index},
     observe::Settings,
     scoreboard::{Counts, Scoreboard},
     time::Nanos,
@@ -20,6 +23,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     Ebpf,
     maps::{Map, MapData, PerCpuArray, RingBuf},
+    programs::{Program, ProgramFd},
 };
 use bytemuck::{Pod, Zeroable};
 use std::{
@@ -73,7 +77,7 @@ impl Key for FlowKey6 {
 #[derive(Debug)]
 pub struct Family {
     /// Established flows.
-    pub flows: MapData,
+    pub flows: Established,
     /// Flows that are not seen to be conversations yet.
     pub half_open: MapData,
     /// Closed five-tuples.
@@ -93,6 +97,9 @@ pub struct Maps {
     settings: MapData,
     totals: PerCpuArray<MapData, [u64; COUNTERS]>,
     health: PerCpuArray<MapData, HealthCounts>,
+    high: PerCpuArray<MapData, High>,
+    /// The program that lets go of established flows.
+    take: ProgramFd,
     /// Services that the totals have room for.
     room: u32,
 }
@@ -106,8 +113,15 @@ struct Prefixed {
 }
 
 impl Maps {
-    /// Take the maps out of a loaded object.
+    /// Take the maps out of a loaded object, and load the program that the daemon runs itself.
     pub fn take(ebpf: &mut Ebpf, room: u32) -> Result<(Self, RingBuf<MapData>)> {
+        let program = match ebpf.program_mut(TAKE) {
+            Some(Program::SchedClassifier(program)) => {
+                program.load().with_context(|| format!("the kernel refuses the program {TAKE}"))?;
+                program.fd()?.try_clone()?
+            }
+            _ => bail!("the kernel object has no program {TAKE}; rebuild the agent"),
+        };
         let mut take = |name: &str| -> Result<MapData> {
             match ebpf.take_map(name) {
                 Some(
@@ -115,19 +129,20 @@ impl Maps {
                     | Map::HashMap(data)
                     | Map::LpmTrie(data)
                     | Map::PerCpuArray(data)
-                    | Map::RingBuf(data),
+                    | Map::RingBuf(data)
+                    | Map::Stack(data),
                 ) => Ok(data),
                 other => bail!("the kernel object has no fit map {name} ({other:?}); rebuild the agent"),
             }
         };
         let v4 = Family {
-            flows: take(names::FLOWS4)?,
+            flows: Established::open(slots::V4, &mut take)?,
             half_open: take(names::HALF_OPEN4)?,
             closed: take(names::CLOSED4)?,
             scores: take(names::SCORES4)?,
         };
         let v6 = Family {
-            flows: take(names::FLOWS6)?,
+            flows: Established::open(slots::V6, &mut take)?,
             half_open: take(names::HALF_OPEN6)?,
             closed: take(names::CLOSED6)?,
             scores: take(names::SCORES6)?,
@@ -143,6 +158,9 @@ impl Maps {
                 .map_err(|_| per_cpu(names::TOTALS))?,
             health: PerCpuArray::try_from(Map::PerCpuArray(take(names::HEALTH)?))
                 .map_err(|_| per_cpu(names::HEALTH))?,
+            high: PerCpuArray::try_from(Map::PerCpuArray(take(names::HIGH)?))
+                .map_err(|_| per_cpu(names::HIGH))?,
+            take: program,
             room,
         };
         let ring = RingBuf::try_from(Map::RingBuf(take(names::EVENTS)?))?;
@@ -217,39 +235,45 @@ impl Maps {
     }
 
     /// Every flow that has begun.
-    pub fn flows(&self) -> io::Result<Vec<Sight>> {
+    pub fn flows(&self) -> Result<Vec<Sight>> {
         let mut out = Vec::new();
-        self.v4.flows::<FlowKey4>(&mut out)?;
-        self.v6.flows::<FlowKey6>(&mut out)?;
+        let [v4, v6] = self.high()?;
+        self.v4.flows::<FlowKey4>(v4, &mut out)?;
+        self.v6.flows::<FlowKey6>(v6, &mut out)?;
         Ok(out)
+    }
+
+    /// How far the slots of either family were ever used.
+    pub fn high(&self) -> Result<High> {
+        slots::high(&self.high)
+    }
+
+    /// Let go of an established flow, unless something came since it was read; whether it is gone.
+    pub fn let_go(&self, key: FlowKey, flow: &Flow) -> io::Result<bool> {
+        slots::take(self.take.as_fd(), key, flow)
     }
 }
 
 impl Family {
     fn has<K: Key>(&self, key: &K, opened: Nanos) -> io::Result<bool> {
-        for table in [&self.flows, &self.half_open] {
-            let flow = map::read::<K, Flow>(fd(table), key)?;
-            if flow.is_some_and(|flow| flow.opened == opened && !flow.has(Flow::MOVED)) {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let is = |flow: &Flow| flow.opened == opened && !flow.has(Flow::MOVED);
+        let there = self.flows.get(key)?.is_some_and(|flow| is(&flow));
+        Ok(there || map::read::<K, Flow>(fd(&self.half_open), key)?.is_some_and(|flow| is(&flow)))
     }
 
-    fn flows<K: Key>(&self, out: &mut Vec<Sight>) -> io::Result<()> {
+    fn flows<K: Key>(&self, high: u32, out: &mut Vec<Sight>) -> io::Result<()> {
         let mut counts: HashMap<K, [Counts; 2]> = HashMap::new();
         map::for_each(fd(&self.scores), 0, |key: &K, score: &Scoreboard| {
             counts.insert(*key, [score.half[0].counts, score.half[1].counts]);
         })?;
-        for table in [&self.flows, &self.half_open] {
-            map::for_each(fd(table), BPF_F_LOCK, |key: &K, flow: &Flow| {
-                if flow.has(Flow::USED) && !flow.has(Flow::MOVED) {
-                    let counts = if flow.has(Flow::SCORED) { counts.get(key).copied() } else { None };
-                    out.push(Sight { key: key.any(), flow: *flow, counts: counts.unwrap_or_default() });
-                }
-            })?;
-        }
-        Ok(())
+        let mut visit = |key: &K, flow: &Flow| {
+            if flow.has(Flow::USED) && !flow.has(Flow::MOVED) {
+                let counts = if flow.has(Flow::SCORED) { counts.get(key).copied() } else { None };
+                out.push(Sight { key: key.any(), flow: *flow, counts: counts.unwrap_or_default() });
+            }
+        };
+        self.flows.for_each(high, &mut visit)?;
+        map::for_each(fd(&self.half_open), BPF_F_LOCK, visit)
     }
 }
 

@@ -1,38 +1,49 @@
-//! The tables of established flows: one of keys, and slots that the flows stand in.
+//! The table of established flows, as the daemon reads it: a map from keys to slots, the slots, whose they are, and which
+//! are nobody's.
+//!
+//! A slot's key stands beside it and is not under its lock: where the flow's tag is not the key's, the slot is being given
+//! to another flow in this instant.
 
-use crate::sys::map;
-use agent_ebpf::{
-    index::MAX_SLOTS,
-    layout::{Index, maps as names},
+use super::maps::{Key, fd};
+use crate::sys::{
+    map::{self, BPF_F_LOCK, BPF_NOEXIST},
+    program,
 };
-use aya::{Ebpf, maps::Map};
+use agent_ebpf::{
+    flow::{Flow, FlowKey},
+    index::MAX_SLOTS,
+    layout::{High, Index, Take, maps as names},
+};
+use anyhow::{Context as _, Result, anyhow};
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, PerCpuArray, PerCpuValues},
+    util::nr_cpus,
+};
 use std::{
     hash::{BuildHasher as _, RandomState},
     io,
-    os::fd::{AsFd as _, BorrowedFd},
+    os::fd::BorrowedFd,
 };
 
 /// Flows to a bucket of hints, at most, where there are as many as there is room for.
 const TO_A_BUCKET: u32 = 4;
+/// Slots that are read at once.
+const BATCH: usize = 4096;
 
-/// Maps of the slots of nobody, of IPv4 and of IPv6.
-const FREE: [&str; 2] = [names::FREE4, names::FREE6];
+/// The maps of one family, in the order of [`Established`]'s fields.
+pub type Names = [&'static str; 4];
+/// Of IPv4.
+pub const V4: Names = [names::FLOWS4, names::SLOTS4, names::KEYS4, names::FREE4];
+/// Of IPv6.
+pub const V6: Names = [names::FLOWS6, names::SLOTS6, names::KEYS6, names::FREE6];
 
 /// Entries of every map that holds established flows; `flows` are those of IPv4 and of IPv6, [`MAX_SLOTS`] at most.
-pub fn capacities([v4, v6]: [u32; 2]) -> [(&'static str, u32); 10] {
-    let [index4, index6] = buckets([v4, v6]);
-    [
-        (names::FLOWS4, v4),
-        (names::SLOTS4, v4),
-        (names::KEYS4, v4),
-        (names::FREE4, v4),
-        (names::INDEX4, index4),
-        (names::FLOWS6, v6),
-        (names::SLOTS6, v6),
-        (names::KEYS6, v6),
-        (names::FREE6, v6),
-        (names::INDEX6, index6),
-    ]
+pub fn capacities(flows: [u32; 2]) -> impl Iterator<Item = (&'static str, u32)> {
+    let [v4, v6] = flows;
+    let [index4, index6] = buckets(flows);
+    let all = V4.map(|name| (name, v4)).into_iter().chain(V6.map(|name| (name, v6)));
+    all.chain([(names::INDEX4, index4), (names::INDEX6, index6)])
 }
 
 fn buckets(flows: [u32; 2]) -> [u32; 2] {
@@ -46,14 +57,141 @@ pub fn index(flows: [u32; 2]) -> Index {
 
 /// Give the kernel's programs all slots of tables that are new.
 pub fn free_all(ebpf: &Ebpf, flows: [u32; 2]) -> io::Result<()> {
-    for (name, slots) in FREE.into_iter().zip(flows) {
-        let Some(Map::Stack(free)) = ebpf.map(name) else { continue };
-        free_slots(free.fd().as_fd(), slots)?;
+    for ([.., name], slots) in [V4, V6].into_iter().zip(flows) {
+        if let Some(Map::Stack(free)) = ebpf.map(name) {
+            // The lowest is the first to be taken, so that what is in use stands together.
+            (0..slots).rev().try_for_each(|slot| map::push(fd(free), &slot))?;
+        }
     }
     Ok(())
 }
 
-/// The lowest is the first to be taken, so that what is in use stands together.
-fn free_slots(free: BorrowedFd<'_>, slots: u32) -> io::Result<()> {
-    (0..slots).rev().try_for_each(|slot| map::push(free, &slot))
+/// The established flows of one family.
+#[derive(Debug)]
+pub struct Established {
+    flows: MapData,
+    slots: MapData,
+    keys: MapData,
+    free: MapData,
+}
+
+impl Established {
+    /// Of its maps, as `take` gives them by name.
+    pub fn open(names: Names, take: &mut dyn FnMut(&str) -> Result<MapData>) -> Result<Self> {
+        let [flows, slots, keys, free] = names;
+        Ok(Self { flows: take(flows)?, slots: take(slots)?, keys: take(keys)?, free: take(free)? })
+    }
+
+    /// The map from keys to slots.
+    pub const fn map(&self) -> &MapData {
+        &self.flows
+    }
+
+    /// The flow of a key.
+    pub fn get<K: Key>(&self, key: &K) -> io::Result<Option<Flow>> {
+        let Some(slot) = map::read_unlocked::<K, u32>(fd(&self.flows), key)? else { return Ok(None) };
+        let flow = map::read::<u32, Flow>(fd(&self.slots), &slot)?;
+        Ok(flow.filter(|flow| flow.tag == key.any().tag()))
+    }
+
+    /// Visits the flows in slots below `limit`; how many there are. Those that come or go meanwhile may be visited or not.
+    pub fn for_each<K: Key>(&self, limit: u32, mut visit: impl FnMut(&K, &Flow)) -> io::Result<u64> {
+        let limit = limit.min(self.slots.info().map_or(MAX_SLOTS, |info| info.max_entries()));
+        let room = BATCH.min(limit as usize);
+        let (mut flows, mut keys) = (vec![Flow::default(); room], vec![K::zeroed(); room]);
+        let (mut first, mut seen) = (0, 0);
+        while first < limit {
+            let wanted = room.min((limit - first) as usize);
+            let n = map::range(fd(&self.slots), first, &mut flows[..wanted], BPF_F_LOCK)?;
+            let n = map::range(fd(&self.keys), first, &mut keys[..n], 0)?;
+            if n == 0 {
+                break;
+            }
+            for (flow, key) in flows[..n].iter().zip(&keys) {
+                if flow.tag != 0 && flow.tag == key.any().tag() {
+                    seen += 1;
+                    visit(key, flow);
+                }
+            }
+            first += n as u32;
+        }
+        Ok(seen)
+    }
+
+    /// Puts a flow where none of its key is; whether there was none, `None` where there is no room.
+    pub fn insert<K: Key>(&self, key: &K, flow: &Flow, high: &mut u32) -> io::Result<Option<bool>> {
+        let Some(slot) = map::pop::<u32>(fd(&self.free))? else { return Ok(None) };
+        map::update(fd(&self.keys), &slot, key, 0)?;
+        map::update(fd(&self.slots), &slot, flow, BPF_F_LOCK)?;
+        match map::update(fd(&self.flows), key, &slot, BPF_NOEXIST) {
+            Ok(()) => {
+                *high = slot.saturating_add(1).max(*high);
+                Ok(Some(true))
+            }
+            Err(e) => {
+                self.free_slot(slot)?;
+                if e.raw_os_error() == Some(libc::EEXIST) { Ok(Some(false)) } else { Err(e) }
+            }
+        }
+    }
+
+    fn free_slot(&self, slot: u32) -> io::Result<()> {
+        map::update(fd(&self.slots), &slot, &Flow::default(), BPF_F_LOCK)?;
+        map::push(fd(&self.free), &slot)
+    }
+
+    /// Drops all flows, where no program is at work on them.
+    pub fn clear<K: Key>(&self) -> io::Result<()> {
+        let mut taken = Vec::new();
+        map::for_each(fd(&self.flows), 0, |key: &K, slot: &u32| taken.push((*key, *slot)))?;
+        for (key, slot) in taken {
+            map::delete(fd(&self.flows), &key)?;
+            self.free_slot(slot)?;
+        }
+        Ok(())
+    }
+}
+
+/// The request to let go of a flow as it was read.
+fn unchanged(key: FlowKey, flow: &Flow) -> Take {
+    let mut words = [0; 10];
+    let v6 = match key {
+        FlowKey::V4(k) => {
+            words[..4].copy_from_slice(&[k.low, k.high, k.ports, k.scope]);
+            0
+        }
+        FlowKey::V6(k) => {
+            words[..4].copy_from_slice(&k.low.0);
+            words[4..8].copy_from_slice(&k.high.0);
+            words[8..].copy_from_slice(&[k.ports, k.scope]);
+            1
+        }
+    };
+    let segments = [flow.half[0].segments, flow.half[1].segments];
+    Take { key: words, v6, tag: flow.tag, segments, bits: flow.bits.into(), reserved: 0 }
+}
+
+/// Has the program `take` let go of a flow, unless something came since it was read; whether it did.
+pub fn take(program: BorrowedFd<'_>, key: FlowKey, flow: &Flow) -> io::Result<bool> {
+    program::run(program, &unchanged(key, flow)).map(|done| done == 1)
+}
+
+/// How far the slots of either family were ever used.
+pub fn high(table: &PerCpuArray<MapData, High>) -> Result<High> {
+    let mut out = High::default();
+    for entry in 0..2 {
+        for [v4, v6] in table.get(&entry, 0).context("cannot read how far the flow tables are used")?.iter() {
+            out = [out[0].max(*v4), out[1].max(*v6)];
+        }
+    }
+    Ok(out)
+}
+
+/// Say that slots were used so far, beside those that the programs took.
+pub fn raise(table: &mut PerCpuArray<MapData, High>, to: High) -> Result<()> {
+    let processors = nr_cpus().map_err(|(file, e)| anyhow!(e).context(file))?;
+    let before = table.get(&1, 0)?.iter().next().copied().unwrap_or_default();
+    let to = [to[0].max(before[0]), to[1].max(before[1])];
+    let all = PerCpuValues::try_from(vec![to; processors])?;
+    table.set(1, all, 0).context("cannot say how far the flow tables are used")
 }

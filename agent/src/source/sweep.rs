@@ -25,6 +25,7 @@ use agent_ebpf::{
     time::Nanos,
     traffic::{Close, Traffic},
 };
+use anyhow::Result;
 use std::{io, time::Duration};
 
 /// How long an ended flow stays, so that the segments that were still on their way find it.
@@ -116,19 +117,21 @@ pub fn sweep(
     now: Nanos,
     how: How<'_>,
     open: &mut dyn FnMut(FlowKey, &Flow),
-) -> io::Result<Sweep> {
+) -> Result<Sweep> {
     let out = Sweep {
         open: vec![OpenFlows::default(); own.len()],
         closed_full: vec![0; own.len() / services.max(1)],
         ..Sweep::default()
     };
-    let mut pass = Pass { own, services, limits, now, how, open, out };
-    pass.family::<FlowKey4>(&maps.v4, 0)?;
-    pass.family::<FlowKey6>(&maps.v6, 4)?;
+    let [v4, v6] = maps.high()?;
+    let mut pass = Pass { maps, own, services, limits, now, how, open, out };
+    pass.family::<FlowKey4>(&maps.v4, v4, 0)?;
+    pass.family::<FlowKey6>(&maps.v6, v6, 4)?;
     Ok(pass.out)
 }
 
 struct Pass<'a> {
+    maps: &'a Maps,
     own: &'a mut [Totals],
     services: usize,
     limits: &'a Limits,
@@ -140,18 +143,22 @@ struct Pass<'a> {
 }
 
 impl Pass<'_> {
-    fn family<K: Key>(&mut self, family: &Family, first: usize) -> io::Result<()> {
+    fn family<K: Key>(&mut self, family: &Family, high: u32, first: usize) -> io::Result<()> {
         let mut scores = Vec::new();
         for (i, half_open) in [(0, false), (1, true)] {
-            let table = fd(if half_open { &family.half_open } else { &family.flows });
             let (mut over, mut entries) = (Vec::new(), 0);
-            map::for_each(table, BPF_F_LOCK, |key: &K, flow: &Flow| {
+            let mut visit = |key: &K, flow: &Flow| {
                 entries += 1;
                 match fate(flow, self.now, self.limits, LINGER, self.how.opening) {
                     Fate::Keep => self.open(*key, flow),
                     Fate::Drop | Fate::End(_) => over.push((*key, *flow)),
                 }
-            })?;
+            };
+            if half_open {
+                map::for_each(fd(&family.half_open), BPF_F_LOCK, visit)?;
+            } else {
+                family.flows.for_each(high, &mut visit)?;
+            }
             self.out.entries[first + i] = entries;
             // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
             for (key, flow) in over {
@@ -159,7 +166,13 @@ impl Pass<'_> {
                 if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
                     journal.note(&key, &flow, half_open)?;
                 }
-                if self.let_go(family, key, half_open)? {
+                let last = if half_open {
+                    self.take_half_open(family, key)?
+                } else {
+                    self.maps.let_go(key.any(), &flow)?.then_some(flow)
+                };
+                if let Some(flow) = last {
+                    self.gone(family, key, flow)?;
                     self.out.entries[first + i] -= 1;
                     // The scoreboard of one that moved on is in use.
                     scores.extend((!moved).then_some(key));
@@ -183,24 +196,26 @@ impl Pass<'_> {
         }
     }
 
-    /// Take a flow out of its table, and count its end if that is still to be done, unless a packet came meanwhile.
-    fn let_go<K: Key>(&mut self, family: &Family, key: K, half_open: bool) -> io::Result<bool> {
-        let table = fd(if half_open { &family.half_open } else { &family.flows });
-        let Some(mut flow) = map::take::<K, Flow>(table, &key)? else { return Ok(false) };
-        let close = match fate(&flow, self.now, self.limits, LINGER, self.how.opening) {
-            Fate::End(close) => close,
-            Fate::Drop => {
-                if !flow.has(Flow::MOVED) {
-                    let counts = Self::counts(family, key, &flow)?;
-                    self.out.settled.push(Sight { key: key.any(), flow, counts });
-                }
-                return Ok(true);
+    /// Take a flow out of its table, unless a packet came meanwhile; its last state.
+    fn take_half_open<K: Key>(&self, family: &Family, key: K) -> io::Result<Option<Flow>> {
+        let table = fd(&family.half_open);
+        let Some(flow) = map::take::<K, Flow>(table, &key)? else { return Ok(None) };
+        if fate(&flow, self.now, self.limits, LINGER, self.how.opening) != Fate::Keep {
+            return Ok(Some(flow));
+        }
+        // Whoever made a new entry in this instant has the newer state.
+        let _ = map::update(table, &key, &flow, BPF_NOEXIST);
+        Ok(None)
+    }
+
+    /// A flow is out of its table: its end is counted if that is still to be done.
+    fn gone<K: Key>(&mut self, family: &Family, key: K, mut flow: Flow) -> io::Result<()> {
+        let Fate::End(close) = fate(&flow, self.now, self.limits, LINGER, self.how.opening) else {
+            if !flow.has(Flow::MOVED) {
+                let counts = Self::counts(family, key, &flow)?;
+                self.out.settled.push(Sight { key: key.any(), flow, counts });
             }
-            Fate::Keep => {
-                // Whoever made a new entry in this instant has the newer state.
-                let _ = map::update(table, &key, &flow, BPF_NOEXIST);
-                return Ok(false);
-            }
+            return Ok(());
         };
         let end = end(&mut flow, close);
         self.count(key, &flow, end);
@@ -216,7 +231,7 @@ impl Pass<'_> {
         }
         let counts = Self::counts(family, key, &flow)?;
         self.out.ended.push(EndRecord { head: head(key.any(), &flow, self.now), counts, flow });
-        Ok(true)
+        Ok(())
     }
 
     /// What the scoreboard of a flow counted.
@@ -229,10 +244,7 @@ impl Pass<'_> {
     }
 
     fn count<K: Key>(&mut self, key: K, flow: &Flow, end: End) {
-        let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
-        if let Some(totals) = self.own.get_mut(at) {
-            count_end(&mut totals.0, flow, end);
-        }
+        count(self.own, self.services, key.any(), flow, end);
     }
 
     /// Let go of five-tuples whose TIME-WAIT is over.
@@ -248,6 +260,13 @@ impl Pass<'_> {
         map::delete_all(fd(&family.closed), &over)?;
         self.out.entries[entry] = entries - over.len() as u64;
         Ok(())
+    }
+}
+
+fn count(own: &mut [Totals], services: usize, key: FlowKey, flow: &Flow, end: End) {
+    let at = usize::from(key.point()) * services + usize::from(flow.svc);
+    if let Some(totals) = own.get_mut(at) {
+        count_end(&mut totals.0, flow, end);
     }
 }
 
@@ -320,21 +339,12 @@ mod tests {
     #[test]
     fn an_end_by_silence_is_counted_where_the_programs_count_ends() {
         let mut own = vec![Totals::default(); 4];
-        let mut pass = Pass {
-            own: &mut own,
-            services: 2,
-            limits: &Limits::default(),
-            now: Nanos(0),
-            how: How::usual(&Limits::default()),
-            open: &mut |_, _| {},
-            out: Sweep::default(),
-        };
         let key = FlowKey4 { scope: 1 << 24, ..FlowKey4::default() };
         let bits = Flow::PENDING;
         let mut flow =
             Flow { svc: 1, holder: reuse::Holder::Open as u8 + 1, request_bytes: 7, bits, ..Flow::default() };
         let end = end(&mut flow, Close::HandshakeSilence);
-        pass.count(key, &flow, end);
+        count(&mut own, 2, FlowKey::V4(key), &flow, end);
         let counted: Vec<usize> = (0..own[3].0.len()).filter(|i| own[3].0[*i] == 1).collect();
         let mut want = [
             Anomaly::UnansweredRequest.place(Side::Client, 0),

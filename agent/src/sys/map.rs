@@ -76,6 +76,13 @@ pub fn push<V: Pod>(stack: BorrowedFd<'_>, value: &V) -> io::Result<()> {
     bpf(BPF_MAP_UPDATE_ELEM, &mut element).map(drop)
 }
 
+/// Take a value off a stack, if there is one.
+pub fn pop<V: Pod>(stack: BorrowedFd<'_>) -> io::Result<Option<V>> {
+    let mut value = V::zeroed();
+    let mut element = Element { key: 0, ..Element::new(stack, &(), &raw mut value as u64, 0) };
+    Ok(absent(bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut element))?.then_some(value))
+}
+
 /// Delete an entry of a map, if it is there.
 pub fn delete<K: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<()> {
     absent(bpf(BPF_MAP_DELETE_ELEM, &mut Element::new(map, key, 0, 0))).map(drop)
@@ -156,6 +163,24 @@ struct Batch {
     map_fd: u32,
     elem_flags: u64,
     flags: u64,
+}
+
+/// Read entries of an array one behind the other, as many as there is room for and the array has; how many.
+pub fn range<V: Pod>(array: BorrowedFd<'_>, first: u32, to: &mut [V], elem_flags: u64) -> io::Result<usize> {
+    let before = first.wrapping_sub(1);
+    let (mut last, mut keys) = (0u32, vec![0u32; to.len()]);
+    let mut batch = Batch {
+        in_batch: if first == 0 { 0 } else { &raw const before as u64 },
+        out_batch: &raw mut last as u64,
+        keys: keys.as_mut_ptr() as u64,
+        values: to.as_mut_ptr() as u64,
+        count: to.len() as u32,
+        map_fd: array.as_raw_fd() as u32,
+        elem_flags,
+        flags: 0,
+    };
+    absent(bpf(BPF_MAP_LOOKUP_BATCH, &mut batch))?;
+    Ok(batch.count as usize)
 }
 
 /// Visit every entry of a hash map. Entries that come or go meanwhile may be visited or not; those that stay

@@ -9,6 +9,7 @@ use std::{
 };
 
 const BPF_MAP_CREATE: i32 = 0;
+const BPF_PROG_TEST_RUN: i32 = 10;
 const BPF_PROG_GET_FD_BY_ID: i32 = 13;
 const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
 const BPF_PROG_QUERY: i32 = 16;
@@ -32,6 +33,32 @@ pub fn try_ring_buffer() -> io::Result<()> {
     let mut attribute =
         MapCreate { map_type: BPF_MAP_TYPE_RINGBUF, max_entries: 4096, ..MapCreate::zeroed() };
     bpf(BPF_MAP_CREATE, &mut attribute).map(|fd| drop(owned(fd)))
+}
+
+/// The beginning of the attribute of `BPF_PROG_TEST_RUN`.
+#[repr(C)]
+#[derive(Clone, Copy, Pod, Zeroable)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+}
+
+/// Have the kernel run a program on these bytes as its packet, here and now; what it returns.
+pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &T) -> io::Result<u32> {
+    let mut attribute = TestRun {
+        prog_fd: program.as_raw_fd() as u32,
+        data_size_in: size_of::<T>() as u32,
+        data_in: &raw const *packet as u64,
+        ..TestRun::zeroed()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut attribute)?;
+    Ok(attribute.retval)
 }
 
 #[repr(C)]

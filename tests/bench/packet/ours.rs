@@ -1,7 +1,8 @@
 //! The object that the agent carries, and what its tables say afterwards.
 
 use agent::probe::object::OBJECT;
-use agent::source::{maps::fd, slots};
+use agent::source::maps::fd;
+use agent::source::slots::{self, Established};
 use agent::sys::map;
 use agent_ebpf::anomaly::Anomaly;
 use agent_ebpf::counter::{COUNTERS, Series as _, width};
@@ -73,9 +74,7 @@ impl Counts {
 pub struct Ours {
     /// Its programs.
     pub ebpf: Ebpf,
-    flows: [MapData; 2],
-    slots: MapData,
-    free: MapData,
+    flows: [Established; 2],
     half_open: [MapData; 2],
     closed: MapData,
     totals: PerCpuArray<MapData, Totals>,
@@ -105,12 +104,12 @@ impl Ours {
         ] {
             loader.map_max_entries(name, entries);
         }
-        let mut ebpf = loader.load(&match std::env::var("FT_OBJ") { Ok(p) => std::fs::read(p)?, Err(_) => OBJECT.to_vec() }).context("the kernel refuses the agent's tables")?;
+        let mut ebpf = loader.load(OBJECT).context("the kernel refuses the agent's tables")?;
         slots::free_all(&ebpf, flows)?;
         for name in [XDP_INGRESS, TC_EGRESS] {
             load(&mut ebpf, name)?;
         }
-        let mut take = |name| ebpf.take_map(name).with_context(|| format!("the object has no {name}"));
+        let mut take = |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no {name}"));
         let point = take(names::POINTS)?;
         let settings = take(names::SETTINGS)?;
         let services = take(names::SERVICES)?;
@@ -123,11 +122,9 @@ impl Ours {
             key[4..6].copy_from_slice(&port.to_be_bytes());
             map::update(fd(data(&services)?), &key, &service, 0)?;
         }
-        let mut owned = |name| take(name).and_then(into_data);
+        let mut owned = |name: &str| take(name).and_then(into_data);
         Ok(Self {
-            flows: [owned(names::FLOWS4)?, owned(names::FLOWS6)?],
-            slots: owned(names::SLOTS4)?,
-            free: owned(names::FREE4)?,
+            flows: [Established::open(slots::V4, &mut owned)?, Established::open(slots::V6, &mut owned)?],
             half_open: [owned(names::HALF_OPEN4)?, owned(names::HALF_OPEN6)?],
             closed: owned(names::CLOSED4)?,
             totals: PerCpuArray::try_from(take(names::TOTALS)?)?,
@@ -155,22 +152,15 @@ impl Ours {
 
     /// Entries of the flow table and of the half-open one.
     pub fn entries(&self) -> Result<(usize, usize)> {
-        let [flows, half_open] = [&self.flows, &self.half_open];
-        let flows = keys::<FlowKey4, u32>(&flows[0])?.len() + keys::<FlowKey6, u32>(&flows[1])?.len();
-        let half_open =
-            keys::<FlowKey4, Flow>(&half_open[0])?.len() + keys::<FlowKey6, Flow>(&half_open[1])?.len();
-        Ok((flows, half_open))
+        let [v4, v6] = &self.flows;
+        let flows = keys::<FlowKey4, u32>(v4.map())?.len() + keys::<FlowKey6, u32>(v6.map())?.len();
+        let [v4, v6] = &self.half_open;
+        Ok((flows, keys::<FlowKey4, Flow>(v4)?.len() + keys::<FlowKey6, Flow>(v6)?.len()))
     }
 
     /// Forgets all IPv4 flows.
     pub fn clear(&self) -> Result<()> {
-        let mut taken = Vec::new();
-        map::for_each(fd(&self.flows[0]), 0, |key: &FlowKey4, slot: &u32| taken.push((*key, *slot)))?;
-        for (key, slot) in taken {
-            map::delete(fd(&self.flows[0]), &key)?;
-            map::update(fd(&self.slots), &slot, &Flow::default(), map::BPF_F_LOCK)?;
-            map::push(fd(&self.free), &slot)?;
-        }
+        self.flows[0].clear::<FlowKey4>()?;
         map::delete_all(fd(&self.half_open[0]), &keys::<FlowKey4, Flow>(&self.half_open[0])?)?;
         Ok(map::delete_all(fd(&self.closed), &keys::<FlowKey4, Closed>(&self.closed)?)?)
     }

@@ -7,19 +7,23 @@
 mod whole;
 
 use std::fs;
-use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::os::fd::AsRawFd as _;
 use std::time::Instant;
 
 use agent::aggregate::snapshot::Totals;
 use agent::config::Limits;
 use agent::source::maps::{Maps, fd};
+use agent::source::slots;
 use agent::source::sweep::{self, How};
-use agent::sys::{self, map};
-use agent_ebpf::flow::{Flow, FlowKey4};
+use agent::sys;
+use agent_ebpf::flow::{Flow, FlowKey, FlowKey4};
 use agent_ebpf::half::Half;
+use agent_ebpf::index::Bucket;
 use agent_ebpf::phase::Phase;
+use agent_ebpf::scoreboard::Scoreboard;
 use agent_ebpf::time::Nanos;
 use anyhow::{Context as _, Result, ensure};
+use nix::unistd::Pid;
 
 use crate::figure::Figure;
 use crate::options::Options;
@@ -100,10 +104,10 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
     let (maps, _ring) = Maps::take(&mut ebpf, ROOM)?;
     let mut own = vec![Totals::default(); ROOM as usize];
     let limits = Limits::default();
-    let bytes = Sample(vec![memory(&maps)? / f64::from(room)]);
+    let bytes = Sample(vec![memory(room)? / f64::from(room)]);
     let mut measured = Measured { bytes, ..Measured::default() };
     for round in 0..=rounds {
-        let now = fill(fd(&maps.v4.flows), size)?;
+        let now = fill(Pid::this(), room, size)?;
         let time = |sample: &mut Sample, work: &mut dyn FnMut() -> Result<u64>| -> Result<()> {
             let began = Instant::now();
             let seen = work()?;
@@ -134,26 +138,39 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
 }
 
 /// Established connections, so many, all seen just now.
-fn fill(flows: BorrowedFd<'_>, size: u32) -> Result<Nanos> {
+fn fill(pid: Pid, room: u32, size: u32) -> Result<Nanos> {
     let now = sys::monotonic();
     let half = Half { last_seen: now, bits: Half::SEEN, ..Half::default() };
-    let flow = Flow {
-        phase: Phase::Established as u8,
-        bits: Flow::USED | Flow::CONFIRMED,
-        half: [half; 2],
-        ..Flow::default()
-    };
+    let (flows, mut high) = tables::established(pid, room)?;
+    let mut used = [0; 2];
     for n in 0..size {
         let key = FlowKey4 { low: n >> 14, high: 1 << 31, ports: 443 << 16 | (n & 0x3fff), scope: 0 };
-        map::update(flows, &key, &flow, 0).context("the table is full")?;
+        let flow = Flow {
+            tag: FlowKey::V4(key).tag(),
+            phase: Phase::Established as u8,
+            bits: Flow::USED | Flow::CONFIRMED,
+            half: [half; 2],
+            ..Flow::default()
+        };
+        flows.insert(&key, &flow, &mut used[0])?.context("the table is full")?;
     }
+    slots::raise(&mut high, used)?;
     Ok(now)
 }
 
-/// Bytes that the kernel counts for the tables of IPv4 connections.
-fn memory(maps: &Maps) -> Result<f64> {
+/// Bytes that the kernel counts for this process's tables of IPv4 connections with room for so many.
+fn memory(room: u32) -> Result<f64> {
+    let me = Pid::this();
+    let tables = [
+        tables::of_process::<FlowKey4, u32>(me, room)?,
+        tables::of_process::<u32, Flow>(me, room)?,
+        tables::of_process::<u32, FlowKey4>(me, room)?,
+        tables::of_process::<(), u32>(me, room)?,
+        tables::of_process::<u32, Bucket>(me, slots::index([room; 2]).buckets[0])?,
+        tables::of_process::<FlowKey4, Scoreboard>(me, room / 4)?,
+    ];
     let mut bytes = 0.0;
-    for table in [&maps.v4.flows, &maps.v4.scores] {
+    for table in &tables {
         let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", fd(table).as_raw_fd()))?;
         let line = info.lines().find_map(|line| line.strip_prefix("memlock:")).context("no memlock")?;
         bytes += line.trim().parse::<f64>()?;

@@ -4,15 +4,12 @@ use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use agent::source::maps::fd;
-use agent_ebpf::flow::{Flow, FlowKey4};
 use anyhow::{Context as _, Result};
 use harness::agent::{Agent, Launch};
 use harness::{NetNs, eventually};
 use nix::unistd::Pid;
 
 use crate::sample::Sample;
-use crate::tables;
 
 use super::fill;
 
@@ -54,8 +51,7 @@ pub fn measure(size: u32, rounds: usize) -> Result<Measured> {
     let agent = agent.start(&namespace);
     let open = || agent.metrics().sum("fivetuple_tcp_open_connections", &[]);
     let before = memory(agent.pid())?;
-    let flows = tables::of_process::<FlowKey4, Flow>(agent.pid(), room)?;
-    fill(fd(&flows), size)?;
+    fill(agent.pid(), room, size)?;
     eventually(DEADLINE, "a sweep that finds them", || open() == f64::from(size));
     let mut measured = Measured::default();
     for _ in 0..rounds.max(ROUNDS) {

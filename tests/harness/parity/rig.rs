@@ -11,13 +11,14 @@ use agent::probe::object::{OBJECT, without_frags};
 use agent::source::host::{Host, Room};
 use agent::source::maps::{Key, fd};
 use agent::source::services::Entry;
+use agent::source::slots::{self, Established};
 use agent::sys::map::{self, BPF_F_LOCK};
 use agent_ebpf::counter::COUNTERS;
 use agent_ebpf::flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6};
 use agent_ebpf::health::Health;
 use agent_ebpf::label::{Direction, Side};
 use agent_ebpf::layout::{
-    CONFIG, Config, HealthCounts, Point, SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey, TC_EGRESS, TC_INGRESS,
+    CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey, TC_EGRESS, TC_INGRESS,
     Totals, XDP_INGRESS, health_index, maps as names, totals_index,
 };
 use agent_ebpf::observe::Settings;
@@ -39,8 +40,7 @@ pub const LOOPBACK: u32 = 1;
 const SERVICES: u32 = 3;
 /// Entries of each table: few, so that reading all of them is quick.
 const ENTRIES: u32 = 4096;
-/// The tables of flows, both families: established, half-open.
-const FLOWS: [[&str; 2]; 2] = [[names::FLOWS4, names::FLOWS6], [names::HALF_OPEN4, names::HALF_OPEN6]];
+const HALF_OPEN: [&str; 2] = [names::HALF_OPEN4, names::HALF_OPEN6];
 const SCORES: [&str; 2] = [names::SCORES4, names::SCORES6];
 const CLOSED: [&str; 2] = [names::CLOSED4, names::CLOSED6];
 
@@ -93,6 +93,7 @@ pub struct Rig {
     /// The programs.
     pub programs: Programs,
     maps: BTreeMap<&'static str, MapData>,
+    established: [Established; 2],
     totals: PerCpuArray<MapData, [u64; COUNTERS]>,
     health: PerCpuArray<MapData, HealthCounts>,
     ring: RingBuf<MapData>,
@@ -190,17 +191,28 @@ impl Rig {
         let mut loader = EbpfLoader::new();
         let config = config();
         loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
-        let tables = FLOWS.iter().chain([&SCORES, &CLOSED]).flatten();
-        for name in tables {
+        for name in [HALF_OPEN, SCORES, CLOSED].as_flattened() {
             loader.map_max_entries(name, ENTRIES);
         }
+        for (name, entries) in slots::capacities([ENTRIES; 2]) {
+            loader.map_max_entries(name, entries);
+        }
+        let index = slots::index([ENTRIES; 2]);
+        loader.override_global(INDEX, bytemuck::bytes_of(&index), true);
         loader.map_max_entries(names::TOTALS, 2 * SERVICES);
         loader.map_max_entries(names::HEALTH, 4);
         let object = if config.xdp_frags == 0 { without_frags() } else { OBJECT.to_vec() };
         let mut ebpf = loader.load(&object).expect("the kernel takes the object's tables; are you root?");
+        slots::free_all(&ebpf, [ENTRIES; 2]).expect("a stack takes what it has room for");
+        let mut open = |name: &str| match ebpf.take_map(name) {
+            Some(Map::Array(m) | Map::HashMap(m) | Map::Stack(m)) => Ok(m),
+            other => panic!("{name} is {other:?}"),
+        };
+        let established =
+            [slots::V4, slots::V6].map(|names| Established::open(names, &mut open).expect("its maps are there"));
         let mut maps = BTreeMap::new();
         let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK, names::HOPS];
-        for name in FLOWS.iter().chain([&SCORES, &CLOSED]).flatten().chain(&plain) {
+        for name in [HALF_OPEN, SCORES, CLOSED].as_flattened().iter().chain(&plain) {
             match ebpf.take_map(name) {
                 Some(Map::Array(m) | Map::HashMap(m) | Map::LpmTrie(m)) => {
                     maps.insert(*name, m);
@@ -214,7 +226,7 @@ impl Rig {
             PerCpuArray::try_from(take(&mut ebpf, names::HEALTH)).expect("self-counters are per CPU");
         let ring = RingBuf::try_from(take(&mut ebpf, names::EVENTS)).expect("events come on a ring");
         let rig =
-            Self { programs: Programs::load(ebpf), maps, totals, health, ring, before: Default::default() };
+            Self { programs: Programs::load(ebpf), maps, established, totals, health, ring, before: Default::default() };
         rig.set(names::POINTS, &LOOPBACK, &Point { ifindex: LOOPBACK, point: 0 });
         rig.set(names::SETTINGS, &0u32, &SETTINGS);
         for Entry { key, prefix_len, svc } in services() {
@@ -259,8 +271,8 @@ impl Rig {
         }
         self.forget_hops();
         Knowledge {
-            flows: self.drain(FLOWS[0], BPF_F_LOCK),
-            half_open: self.drain(FLOWS[1], BPF_F_LOCK),
+            flows: self.drain_established(),
+            half_open: self.drain(HALF_OPEN, BPF_F_LOCK),
             scores: self.drain(SCORES, 0),
             closed: self.drain(CLOSED, 0),
             records,
@@ -283,6 +295,20 @@ impl Rig {
 
     fn all_health(&self) -> Vec<HealthCounts> {
         (0..4).map(|i| sum(self.health.get(&i, 0).expect("self-counters").iter())).collect()
+    }
+
+    fn drain_established(&self) -> BTreeMap<String, Flow> {
+        fn one<K: Key>(table: &Established, out: &mut BTreeMap<String, Flow>) {
+            let visit = |key: &K, flow: &Flow| {
+                assert!(out.insert(name(key.any()), *flow).is_none(), "a flow was met twice");
+            };
+            table.for_each(u32::MAX, visit).expect("slots can be read");
+            table.clear::<K>().expect("slots can be freed");
+        }
+        let mut out = BTreeMap::new();
+        one::<FlowKey4>(&self.established[0], &mut out);
+        one::<FlowKey6>(&self.established[1], &mut out);
+        out
     }
 
     fn drain<V: Pod>(&self, tables: [&str; 2], flags: u64) -> BTreeMap<String, V> {
