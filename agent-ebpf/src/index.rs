@@ -27,7 +27,7 @@ pub fn hash(key: &FlowKey, seed: u64) -> u64 {
         h ^ h >> 32
     };
     let pair = |high: u32, low: u32| (high as u64) << 32 | low as u64;
-    match key {
+    let words = match key {
         FlowKey::V4(k) => mix(mix(seed, pair(k.low, k.high)), pair(k.ports, k.scope)),
         FlowKey::V6(k) => {
             let (a, b) = (&k.low.0, &k.high.0);
@@ -35,7 +35,9 @@ pub fn hash(key: &FlowKey, seed: u64) -> u64 {
             let high = mix(mix(low, pair(b[0], b[1])), pair(b[2], b[3]));
             mix(high, pair(k.ports, k.scope))
         }
-    }
+    };
+    // Once more: ports stand in the last word's upper half, and of a product those bits reach the upper half alone.
+    mix(words, 0)
 }
 
 /// Which of so many buckets, a power of two.
@@ -103,6 +105,7 @@ mod tests {
         let hash = hash(&key(7), 1);
         // SAFETY: the bucket is this test's.
         let find = |bucket: &Bucket, hash| unsafe { find(bucket, hash) };
+        // SAFETY: as above.
         let mut note = |hash, slot| unsafe { note(&mut bucket, hash, slot) };
         note(hash, 0);
         note(hash, MAX_SLOTS - 1);
@@ -126,8 +129,10 @@ mod tests {
     #[test]
     fn keys_and_seeds_are_told_apart() {
         let six = |ports| FlowKey::V6(FlowKey6 { ports, ..FlowKey6::default() });
-        let keys: Vec<FlowKey> = (0..1_000).flat_map(|ports| [key(ports << 16), key(ports), six(ports)]).collect();
-        let mut seen: Vec<u64> = keys.iter().flat_map(|k| [hash(k, 1), hash(k, 2)].map(|h| hint(h, 0))).collect();
+        let keys: Vec<FlowKey> =
+            (0..1_000).flat_map(|ports| [key(ports << 16), key(ports), six(ports)]).collect();
+        let mut seen: Vec<u64> =
+            keys.iter().flat_map(|k| [hash(k, 1), hash(k, 2)].map(|h| hint(h, 0))).collect();
         let all = seen.len();
         seen.sort_unstable();
         seen.dedup();

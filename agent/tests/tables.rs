@@ -6,13 +6,14 @@ use agent::{
     probe,
     source::{
         maps::{Maps, fd},
+        slots,
         sweep::{self, How, Sweep},
     },
     sys::{self, map},
 };
 use agent_ebpf::{
     anomaly::Anomaly,
-    flow::{Closed, Flow, FlowKey4, FlowKey6},
+    flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6},
     half::Half,
     label::Side,
     phase::Phase,
@@ -57,6 +58,16 @@ fn put<K: bytemuck::Pod, V: bytemuck::Pod>(map: &aya::maps::MapData, key: K, val
     map::update(fd(map), &key, &value, 0).unwrap();
 }
 
+/// Established flows of these keys.
+fn establish(maps: &mut Maps, flows: impl IntoIterator<Item = (FlowKey4, Flow)>) {
+    let mut high = [0; 2];
+    for (key, flow) in flows {
+        let flow = Flow { tag: FlowKey::V4(key).tag(), ..flow };
+        assert_eq!(maps.v4.flows.insert(&key, &flow, &mut high[0]).unwrap(), Some(true));
+    }
+    slots::raise(&mut maps.marks, high).unwrap();
+}
+
 fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
     let limits = Limits::default();
     sweep::sweep(maps, own, ROOM as usize, &limits, now, How::usual(&limits), &mut |_, _| {}).unwrap()
@@ -64,15 +75,15 @@ fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
 
 #[test]
 fn every_flow_is_read_once_whatever_the_size_of_the_table() {
-    let maps = tables();
+    let mut maps = tables();
     let now = sys::monotonic();
-    for port in 1..=6000 {
-        put(&maps.v4.flows, key4(port), flow(now, 0, Phase::Established, Flow::CONFIRMED));
-    }
+    let bits = |port| if port == 7 { Flow::CONFIRMED | Flow::SCORED } else { Flow::CONFIRMED };
+    establish(&mut maps, (1..=6000).map(|port| (key4(port), flow(now, 0, Phase::Established, bits(port)))));
+    let again = flow(now, 0, Phase::Established, 0);
+    assert_eq!(maps.v4.flows.insert(&key4(1), &again, &mut 0).unwrap(), Some(false), "it is there");
     let mut score = Scoreboard::default();
     score.half[0].counts.gaps = 3;
     put(&maps.v4.scores, key4(7), score);
-    put(&maps.v4.flows, key4(7), flow(now, 0, Phase::Established, Flow::CONFIRMED | Flow::SCORED));
     let six = FlowKey6 { ports: 5, ..FlowKey6::default() };
     put(&maps.v6.half_open, six, flow(now, 0, Phase::SynSent, 0));
     put(&maps.v4.half_open, key4(9000), flow(now, 0, Phase::SynSent, Flow::MOVED));
@@ -89,13 +100,14 @@ fn every_flow_is_read_once_whatever_the_size_of_the_table() {
 
 #[test]
 fn a_sweep_ends_the_silent_drops_the_ended_and_counts_the_open() {
-    let maps = tables();
+    let mut maps = tables();
     let now = sys::monotonic().max(Nanos(7200 * SECOND));
     let mut own = vec![Totals::default(); 2 * ROOM as usize];
-    put(&maps.v4.flows, key4(1), flow(now, 10, Phase::Established, Flow::CONFIRMED));
-    put(&maps.v4.flows, key4(2), flow(now, 4000, Phase::Established, Flow::CONFIRMED | Flow::SCORED));
+    let established = |age, bits| flow(now, age, Phase::Established, Flow::CONFIRMED | bits);
+    let ended = flow(now, 10, Phase::Closed, Flow::ENDED);
+    let flows = [established(10, 0), established(4000, Flow::SCORED), ended];
+    establish(&mut maps, (1..).map(key4).zip(flows));
     put(&maps.v4.scores, key4(2), Scoreboard::default());
-    put(&maps.v4.flows, key4(3), flow(now, 10, Phase::Closed, Flow::ENDED));
     put(&maps.v4.half_open, key4(4), flow(now, 100, Phase::SynSent, 0));
     put(&maps.v4.half_open, key4(5), flow(now, 1, Phase::SynSent, 0));
     // What moved on in the instant when a sweep had it in hand, and was put back: counted where it stands now.
@@ -135,4 +147,23 @@ fn services_are_replaced_entry_by_entry() {
     assert_eq!(maps.service_entries().unwrap(), 3);
     maps.set_services([]).unwrap();
     assert_eq!(maps.service_entries().unwrap(), 0);
+}
+
+#[test]
+fn a_flow_that_went_on_since_it_was_read_is_not_let_go() {
+    let mut maps = tables();
+    let now = sys::monotonic();
+    let there = flow(now, 0, Phase::Established, Flow::CONFIRMED);
+    let there = Flow { tag: FlowKey::V4(key4(1)).tag(), ..there };
+    establish(&mut maps, [(key4(1), there)]);
+    let mut before = there;
+    before.half[1].segments = 1;
+    assert!(!maps.let_go(FlowKey::V4(key4(1)), &before).unwrap());
+    assert!(!maps.let_go(FlowKey::V4(key4(2)), &there).unwrap());
+    assert_eq!(maps.v4.flows.get(&key4(1)).unwrap().map(|flow| flow.tag), Some(there.tag));
+    assert!(maps.let_go(FlowKey::V4(key4(1)), &there).unwrap());
+    assert!(maps.v4.flows.get(&key4(1)).unwrap().is_none());
+    // Its slot is the next to be taken.
+    establish(&mut maps, [(key4(2), there)]);
+    assert_eq!(maps.high().unwrap(), [1, 0]);
 }

@@ -70,7 +70,9 @@ macro_rules! family {
             pub fn reserve(key: &$key) -> Option<NonNull<Flow>> {
                 let mut number = 0u32;
                 // SAFETY: there is room for a number. The library's wrapper returns what a BPF function cannot.
-                if unsafe { bpf_map_pop_elem((&raw const $free).cast_mut().cast(), (&raw mut number).cast()) } != 0 {
+                if unsafe { bpf_map_pop_elem((&raw const $free).cast_mut().cast(), (&raw mut number).cast()) }
+                    != 0
+                {
                     return find(key);
                 }
                 let slot = $slots.get_ptr_mut(number)?;
@@ -101,7 +103,9 @@ macro_rules! family {
                 unsafe { (*slot).wipe(0) };
                 unlock(slot);
                 // SAFETY: the number lives.
-                unsafe { bpf_map_push_elem((&raw const $free).cast_mut().cast(), (&raw const number).cast(), 0) };
+                unsafe {
+                    bpf_map_push_elem((&raw const $free).cast_mut().cast(), (&raw const number).cast(), 0)
+                };
                 find(key)
             }
 
@@ -132,7 +136,9 @@ macro_rules! family {
                 // Until here nobody could put the key in again: it was there.
                 let _ = $flows.remove(key);
                 // SAFETY: the number lives.
-                unsafe { bpf_map_push_elem((&raw const $free).cast_mut().cast(), (&raw const number).cast(), 0) };
+                unsafe {
+                    bpf_map_push_elem((&raw const $free).cast_mut().cast(), (&raw const number).cast(), 0)
+                };
                 1
             }
         }

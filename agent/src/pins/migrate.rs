@@ -109,8 +109,10 @@ impl Pins {
         };
         let mut entries = Vec::new();
         if self.old(source, flows[0])?.is_some() {
-            let open = |name: &str| self.old(source, name)?.with_context(|| format!("{name} is not the old one"));
-            Established::open(*flows, &mut { open })?.for_each(u32::MAX, |key, flow| entries.extend(there(key, flow)))?;
+            let open =
+                |name: &str| self.old(source, name)?.with_context(|| format!("{name} is not the old one"));
+            Established::open(*flows, &mut { open })?
+                .for_each(u32::MAX, |key, flow| entries.extend(there(key, flow)))?;
         }
         for (key, flow) in entries.drain(..) {
             match to.flows.insert(&key, &flow, high).context("cannot bring over a flow")? {
@@ -164,11 +166,9 @@ impl Pins {
 }
 
 /// Established flows, half-open flows, closed five-tuples and scoreboards of IPv4.
-const FAMILY4: (slots::Names, [&str; 3]) =
-    (slots::V4, [names::HALF_OPEN4, names::CLOSED4, names::SCORES4]);
+const FAMILY4: (slots::Names, [&str; 3]) = (slots::V4, [names::HALF_OPEN4, names::CLOSED4, names::SCORES4]);
 /// The same of IPv6.
-const FAMILY6: (slots::Names, [&str; 3]) =
-    (slots::V6, [names::HALF_OPEN6, names::CLOSED6, names::SCORES6]);
+const FAMILY6: (slots::Names, [&str; 3]) = (slots::V6, [names::HALF_OPEN6, names::CLOSED6, names::SCORES6]);
 
 /// Puts entries where there are none; how many.
 fn put<K: Pod, V: Pod>(to: &MapData, entries: &[(K, V)], left: &mut u64) -> Result<u64> {

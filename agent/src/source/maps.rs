@@ -97,7 +97,8 @@ pub struct Maps {
     settings: MapData,
     totals: PerCpuArray<MapData, [u64; COUNTERS]>,
     health: PerCpuArray<MapData, HealthCounts>,
-    high: PerCpuArray<MapData, High>,
+    /// How far the slots of either family were ever used.
+    pub marks: PerCpuArray<MapData, High>,
     /// The program that lets go of established flows.
     take: ProgramFd,
     /// Services that the totals have room for.
@@ -158,7 +159,7 @@ impl Maps {
                 .map_err(|_| per_cpu(names::TOTALS))?,
             health: PerCpuArray::try_from(Map::PerCpuArray(take(names::HEALTH)?))
                 .map_err(|_| per_cpu(names::HEALTH))?,
-            high: PerCpuArray::try_from(Map::PerCpuArray(take(names::HIGH)?))
+            marks: PerCpuArray::try_from(Map::PerCpuArray(take(names::HIGH)?))
                 .map_err(|_| per_cpu(names::HIGH))?,
             take: program,
             room,
@@ -245,7 +246,7 @@ impl Maps {
 
     /// How far the slots of either family were ever used.
     pub fn high(&self) -> Result<High> {
-        slots::high(&self.high)
+        slots::high(&self.marks)
     }
 
     /// Let go of an established flow, unless something came since it was read; whether it is gone.

@@ -153,7 +153,11 @@ impl Bench {
                 Place::Many => world.list(&list(SIZES[1]))?,
                 Place::Million => world.list(&list(SIZES[2]))?,
                 Place::Fresh => {}
-                Place::Full => if std::env::var("FT_CASE").is_err() { fill(&mut world)? },
+                Place::Full => {
+                    if std::env::var("FT_CASE").is_err() {
+                        fill(&mut world)?
+                    }
+                }
             }
             let pairs = self.pairs.iter().flat_map(|(pair, ..)| &pair.cases);
             for case in
@@ -163,7 +167,9 @@ impl Bench {
             }
             self.worlds.insert(place, world);
         }
-        if std::env::var("FT_CASE").is_ok() { return Ok(()); }
+        if std::env::var("FT_CASE").is_ok() {
+            return Ok(());
+        }
         self.entries()
     }
 
@@ -225,7 +231,9 @@ impl Bench {
 
     /// Whether all was as it should be until the end.
     fn finish(&self) -> Result<()> {
-        if std::env::var("FT_CASE").is_ok() { return Ok(()); }
+        if std::env::var("FT_CASE").is_ok() {
+            return Ok(());
+        }
         self.entries()?;
         for (place, world) in &self.worlds {
             let (entries, packets) = world.floor()?;

@@ -9,7 +9,8 @@ use agent_ebpf::counter::{COUNTERS, Series as _, width};
 use agent_ebpf::flow::{Closed, Flow, FlowKey4, FlowKey6};
 use agent_ebpf::health::Health;
 use agent_ebpf::layout::{
-    CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, TC_EGRESS, Totals, XDP_INGRESS, maps as names,
+    CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, TC_EGRESS, Totals, XDP_INGRESS,
+    maps as names,
 };
 use agent_ebpf::observe::Settings;
 use agent_ebpf::traffic::Traffic;

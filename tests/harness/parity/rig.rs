@@ -18,8 +18,8 @@ use agent_ebpf::flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6};
 use agent_ebpf::health::Health;
 use agent_ebpf::label::{Direction, Side};
 use agent_ebpf::layout::{
-    CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey, TC_EGRESS, TC_INGRESS,
-    Totals, XDP_INGRESS, health_index, maps as names, totals_index,
+    CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey, TC_EGRESS,
+    TC_INGRESS, Totals, XDP_INGRESS, health_index, maps as names, totals_index,
 };
 use agent_ebpf::observe::Settings;
 use agent_ebpf::record::Record;
@@ -208,8 +208,8 @@ impl Rig {
             Some(Map::Array(m) | Map::HashMap(m) | Map::Stack(m)) => Ok(m),
             other => panic!("{name} is {other:?}"),
         };
-        let established =
-            [slots::V4, slots::V6].map(|names| Established::open(names, &mut open).expect("its maps are there"));
+        let established = [slots::V4, slots::V6]
+            .map(|names| Established::open(names, &mut open).expect("its maps are there"));
         let mut maps = BTreeMap::new();
         let plain = [names::SERVICES, names::POINTS, names::SETTINGS, names::CLOCK, names::HOPS];
         for name in [HALF_OPEN, SCORES, CLOSED].as_flattened().iter().chain(&plain) {
@@ -225,8 +225,15 @@ impl Rig {
         let health =
             PerCpuArray::try_from(take(&mut ebpf, names::HEALTH)).expect("self-counters are per CPU");
         let ring = RingBuf::try_from(take(&mut ebpf, names::EVENTS)).expect("events come on a ring");
-        let rig =
-            Self { programs: Programs::load(ebpf), maps, established, totals, health, ring, before: Default::default() };
+        let rig = Self {
+            programs: Programs::load(ebpf),
+            maps,
+            established,
+            totals,
+            health,
+            ring,
+            before: Default::default(),
+        };
         rig.set(names::POINTS, &LOOPBACK, &Point { ifindex: LOOPBACK, point: 0 });
         rig.set(names::SETTINGS, &0u32, &SETTINGS);
         for Entry { key, prefix_len, svc } in services() {
