@@ -70,13 +70,11 @@ fn measure(options: &Options) -> Result<Vec<Row>> {
         worlds: BTreeMap::new(),
         cases: cases::all()
             .into_iter()
-            .filter(|c| std::env::var("FT_CASE").map_or(true, |f| f.split(',').any(|f| f == c.name)))
             .map(|case| (rows_of(&case), case))
             .map(|(r, c)| (c, <[_; 4]>::default(), r))
             .collect(),
         pairs: cases::pairs()
             .into_iter()
-            .filter(|_| std::env::var("FT_CASE").is_err())
             .map(|pair| {
                 let row = Row { name: pair.name.to_owned(), hook: "both", ..Row::default() };
                 (pair, <[_; 4]>::default(), row)
@@ -153,11 +151,7 @@ impl Bench {
                 Place::Many => world.list(&list(SIZES[1]))?,
                 Place::Million => world.list(&list(SIZES[2]))?,
                 Place::Fresh => {}
-                Place::Full => {
-                    if std::env::var("FT_CASE").is_err() {
-                        fill(&mut world)?
-                    }
-                }
+                Place::Full => fill(&mut world)?,
             }
             let pairs = self.pairs.iter().flat_map(|(pair, ..)| &pair.cases);
             for case in
@@ -166,9 +160,6 @@ impl Bench {
                 measure::prepare(case, &mut world).context(case.name)?;
             }
             self.worlds.insert(place, world);
-        }
-        if std::env::var("FT_CASE").is_ok() {
-            return Ok(());
         }
         self.entries()
     }
@@ -231,9 +222,6 @@ impl Bench {
 
     /// Whether all was as it should be until the end.
     fn finish(&self) -> Result<()> {
-        if std::env::var("FT_CASE").is_ok() {
-            return Ok(());
-        }
         self.entries()?;
         for (place, world) in &self.worlds {
             let (entries, packets) = world.floor()?;
