@@ -11,7 +11,7 @@ pub const XDP: u32 = 0;
 pub const TC: u32 = 1;
 
 /// Where the program under test stands in the table of tail calls.
-pub const SLOTS: u32 = 4;
+pub const SLOTS: u32 = 5;
 
 /// Flow numbers in one entry of the list, a power of two.
 pub const ROW: u32 = 4096;

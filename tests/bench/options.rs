@@ -16,6 +16,8 @@ pub struct Options {
     pub agent: PathBuf,
     /// Where files go.
     pub out: PathBuf,
+    /// The agent's kernel object of another build, to be measured beside this one's.
+    pub against: Option<PathBuf>,
     /// How often everything is measured.
     pub rounds: usize,
     /// One figure a line, for programs.
@@ -31,6 +33,7 @@ impl Options {
             object: PathBuf::new(),
             agent: PathBuf::new(),
             out: PathBuf::new(),
+            against: None,
             rounds: ROUNDS,
             json: false,
             names: Vec::new(),
@@ -42,6 +45,7 @@ impl Options {
                 "--object" => options.object = value()?.into(),
                 "--agent" => options.agent = value()?.into(),
                 "--out" => options.out = value()?.into(),
+                "--against" => options.against = Some(value()?.into()),
                 "--rounds" => {
                     options.rounds = value()?.parse().context("--rounds needs a number")?;
                     if options.rounds == 0 {
@@ -70,11 +74,12 @@ mod tests {
 
     #[test]
     fn names_and_flags_in_any_order() {
-        let got = parse("--object o --agent a --out d packet --rounds 3 --json").unwrap();
+        let got = parse("--object o --agent a --out d packet --rounds 3 --json --against b").unwrap();
         let want = Options {
             object: "o".into(),
             agent: "a".into(),
             out: "d".into(),
+            against: Some("b".into()),
             rounds: 3,
             json: true,
             names: vec!["packet".to_owned()],

@@ -64,7 +64,7 @@ const VERBS: &[Verb] = &[
     },
     Verb {
         name: "bench",
-        args: "[NAME...] [--rounds N] [--json]",
+        args: "[NAME...] [--against OBJECT] [--rounds N] [--json]",
         about: "measure what it costs, beside yardsticks in the same run (needs root)",
         run: bench::verb,
     },

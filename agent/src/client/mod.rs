@@ -106,7 +106,7 @@ impl Client {
                 match remedy::of(&e, &url) {
                     Some(remedy) => bail!("cannot ask {url}: {why}; {remedy} (--http.config.file)"),
                     None => bail!(
-                        "no agent answers at {url}: {why}; start one with `fivetuple run`, or name another address (--url)"
+                        "no agent answers at {url}: {why}; start one with `fivetuple run`, or name another address (--url, or --points of locate)"
                     ),
                 }
             }

@@ -11,7 +11,7 @@ use super::case::{Case, Flows, Place, Step};
 use super::cases::{self, ZIPF};
 use super::ours::Counts;
 use super::segment::{From, Segment, grow};
-use super::world::{Hook, Run, Which, World};
+use super::world::{Hook, PROGRAMS, Run, Which, World};
 
 /// Most half-open flows at once while connections are made.
 const BLOCK: u32 = 8_192;
@@ -50,7 +50,7 @@ pub fn step(
     world: &World,
     overhead: Overhead,
 ) -> Result<f64> {
-    let as_client = which != Which::Ours;
+    let as_client = !which.is_agent();
     // Connections of another run have other numbers, or they would be the same ones again.
     let epoch = if matches!(case.flows, Flows::Lockstep { .. }) { state.runs } else { 0 };
     let mut packet = step.segment.bytes(case.line, epoch, as_client);
@@ -84,30 +84,34 @@ pub fn prepare(case: &Case, world: &mut World) -> Result<()> {
         for step in cases::short().iter().take(3) {
             let hook = case.hook(&step.segment);
             let packet = step.segment.bytes(case.line, 0, false);
-            let plan = Some(case.plan(step, lockstep, first, false));
-            world.run(&Run { hook, which: Which::Ours, packet: &packet, plan, repeat: block })?;
+            for which in world.agents() {
+                let plan = Some(case.plan(step, lockstep, first, false));
+                world.run(&Run { hook, which, packet: &packet, plan, repeat: block })?;
+            }
         }
         let ack = Step { label: "", segment: Segment::new(From::Client), adds: Vec::new() };
         let packet = ack.segment.bytes(case.line, 0, true);
         let plan = Some(case.plan(&ack, lockstep, first, true));
         world.run(&Run { hook: Hook::Xdp, which: Which::Floor, packet: &packet, plan, repeat: block })?;
     }
-    for segment in &case.before {
-        once(case, segment, world)?;
+    for which in world.agents() {
+        for segment in &case.before {
+            once(case, segment, which, world)?;
+        }
+        world.agent(which).drain();
     }
-    world.ours.drain();
     Ok(())
 }
 
-/// One packet of flow 0 through our program.
-fn once(case: &Case, segment: &Segment, world: &World) -> Result<()> {
+/// One packet of flow 0 through the agent's program.
+fn once(case: &Case, segment: &Segment, which: Which, world: &World) -> Result<()> {
     let packet = segment.bytes(case.line, 0, false);
     let hook = case.hook(segment);
-    world.run(&Run { hook, which: Which::Ours, packet: &packet, plan: None, repeat: 1 }).map(drop)
+    world.run(&Run { hook, which, packet: &packet, plan: None, repeat: 1 }).map(drop)
 }
 
 /// The other side acknowledges all that the case has sent so far.
-pub fn acknowledge(case: &Case, state: State, world: &World) -> Result<()> {
+pub fn acknowledge(case: &Case, state: State, which: Which, world: &World) -> Result<()> {
     if !case.acknowledged {
         return Ok(());
     }
@@ -115,7 +119,7 @@ pub fn acknowledge(case: &Case, state: State, world: &World) -> Result<()> {
     let from = if sent.from == From::Client { From::Server } else { From::Client };
     let next = sent.seq.wrapping_add(sent.payload).wrapping_add(sent.payload.wrapping_mul(state.done));
     let ack = Segment { ack: next, clock: sent.clock, ..Segment::new(from) };
-    once(case, &ack, world)
+    once(case, &ack, which, world)
 }
 
 /// Runs of one flow are cut in so many parts, so that the programs take turns more often than a machine changes its mind.
@@ -124,14 +128,14 @@ const PARTS: u32 = 4;
 /// One round of a case: nanoseconds a packet, by program and step.
 pub fn case(
     case: &Case,
-    states: &mut [State; 4],
+    states: &mut [State; PROGRAMS],
     world: &mut World,
     overhead: Overhead,
-) -> Result<[Vec<f64>; 4]> {
-    let mut nanos = <[Vec<f64>; 4]>::default();
+) -> Result<[Vec<f64>; PROGRAMS]> {
+    let mut nanos = <[Vec<f64>; PROGRAMS]>::default();
     let parts = if case.flows == Flows::One { PARTS } else { 1 };
     for _ in 0..parts {
-        for which in Which::ALL {
+        for which in world.programs() {
             let state = &mut states[which as usize];
             let sums = &mut nanos[which as usize];
             let part = if matches!(case.flows, Flows::Lockstep { .. }) {
@@ -163,14 +167,14 @@ fn steady(
             let end = if list < ZIPF { ZIPF } else { ROW * ROWS };
             state.done = if list + state.done + repeat > end { 0 } else { state.done };
         }
-        if which == Which::Ours {
-            acknowledge(case, *state, world)?;
+        if which.is_agent() {
+            acknowledge(case, *state, which, world)?;
         }
-        let before = world.ours.counts()?;
+        let before = world.counts(which)?;
         nanos = step((case, &case.steps[0]), which, *state, repeat, world, overhead)?;
         state.done += repeat;
-        if which == Which::Ours {
-            check(case, world, &before, repeat, u64::from(repeat))?;
+        if which.is_agent() {
+            check(case, which, world, &before, repeat, u64::from(repeat))?;
         }
     }
     state.runs += 1;
@@ -185,24 +189,24 @@ pub fn lockstep(
     world: &mut World,
     overhead: Overhead,
 ) -> Result<Vec<f64>> {
-    let before = world.ours.counts()?;
+    let before = world.counts(which)?;
     let each = |one| step((case, one), which, *state, case.repeat, world, overhead);
     let nanos = case.steps.iter().map(each).collect::<Result<Vec<_>>>()?;
     let packets = u64::from(case.repeat) * case.steps.len() as u64;
     // The first of those that come again are new ones.
     let first = state.runs == 0 && case.flows == Flows::Lockstep { new: false };
     match which {
-        Which::Ours if first => drop(world.ours.drain()),
-        Which::Ours => check(case, world, &before, case.repeat, packets)?,
+        Which::Ours | Which::Against if first => drop(world.agent(which).drain()),
+        Which::Ours | Which::Against => check(case, which, world, &before, case.repeat, packets)?,
         _ => {}
     }
     match (case.place, which) {
-        (Place::Fresh, Which::Ours) => {
-            let (flows, half_open) = world.ours.entries()?;
+        (Place::Fresh, Which::Ours | Which::Against) => {
+            let (flows, half_open) = world.entries(which)?;
             let of = |part: f64| (part * f64::from(case.repeat)) as usize;
             let claim = (of(case.claim.entries.0), of(case.claim.entries.1));
             ensure!((flows, half_open) == claim, "{flows} flows and {half_open} half-open ones are there");
-            world.ours.clear()?;
+            world.agent(which).clear()?;
         }
         (Place::Fresh, Which::Floor) => {
             let (entries, counted) = world.floor()?;
@@ -217,10 +221,17 @@ pub fn lockstep(
     Ok(nanos)
 }
 
-/// Whether our program did what the case says, and nothing else, with `packets`, of which `base` are one step's.
-pub fn check(case: &Case, world: &mut World, before: &Counts, base: u32, packets: u64) -> Result<()> {
-    let records = world.ours.drain() as u64;
-    let now = world.ours.counts()?.since(before);
+/// Whether the agent's program did what the case says, and nothing else, with `packets`, of which `base` are one step's.
+pub fn check(
+    case: &Case,
+    which: Which,
+    world: &mut World,
+    before: &Counts,
+    base: u32,
+    packets: u64,
+) -> Result<()> {
+    let records = world.agent(which).drain() as u64;
+    let now = world.counts(which)?.since(before);
     let share = |part: f64| (part * f64::from(base)).round() as u64;
     for health in Health::ALL.iter().copied() {
         let want = match health.kind() {

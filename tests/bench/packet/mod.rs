@@ -18,6 +18,8 @@ mod segment;
 mod world;
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context as _, Result, ensure};
@@ -30,7 +32,7 @@ use self::ours::Room;
 pub use self::ours::load;
 use self::report::Row;
 use self::segment::{From, Line, Segment};
-use self::world::{Hook, INTERFACES, Run, Which, World};
+use self::world::{Hook, INTERFACES, PROGRAMS, Run, Which, World};
 use crate::Found;
 use crate::clock;
 use crate::options::Options;
@@ -53,8 +55,8 @@ pub fn run(options: &Options) -> Result<Found> {
 /// How far everything has come.
 struct Bench {
     worlds: BTreeMap<Place, World>,
-    cases: Vec<(Case, [State; 4], Vec<Row>)>,
-    pairs: Vec<(Pair, [[State; 2]; 4], Row)>,
+    cases: Vec<(Case, [State; PROGRAMS], Vec<Row>)>,
+    pairs: Vec<(Pair, [[State; 2]; PROGRAMS], Row)>,
     interfaces: [u32; INTERFACES],
     cpus: Option<[usize; 2]>,
 }
@@ -71,13 +73,13 @@ fn measure(options: &Options) -> Result<Vec<Row>> {
         cases: cases::all()
             .into_iter()
             .map(|case| (rows_of(&case), case))
-            .map(|(r, c)| (c, <[_; 4]>::default(), r))
+            .map(|(r, c)| (c, <[_; PROGRAMS]>::default(), r))
             .collect(),
         pairs: cases::pairs()
             .into_iter()
             .map(|pair| {
                 let row = Row { name: pair.name.to_owned(), hook: "both", ..Row::default() };
-                (pair, <[_; 4]>::default(), row)
+                (pair, <[_; PROGRAMS]>::default(), row)
             })
             .collect(),
         interfaces,
@@ -101,7 +103,7 @@ fn measure(options: &Options) -> Result<Vec<Row>> {
 
 /// A row for the whole, and one for each step where there are several.
 fn rows_of(case: &Case) -> Vec<Row> {
-    let driven = case.is_driven().then(<[Sample; 4]>::default);
+    let driven = case.is_driven().then(<[Sample; PROGRAMS]>::default);
     let row = |name: String, hook| Row { name, hook, driven: driven.clone(), ..Row::default() };
     if let [step] = case.steps.as_slice() {
         return vec![row(case.name.to_owned(), case.hook(&step.segment).name())];
@@ -119,6 +121,11 @@ fn room(place: Place) -> Room {
         Place::Million => million.next_power_of_two(),
     };
     Room { flows, half_open: 16_384 }
+}
+
+/// The agent's kernel object of another build.
+fn other_build(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 /// Numbers of flows, uniform and Zipf-like (the flow of rank r as often as 1/r), both without any order.
@@ -144,8 +151,9 @@ fn list(flows: u32) -> Vec<u32> {
 
 impl Bench {
     fn prepare(&mut self, options: &Options) -> Result<()> {
+        let against = options.against.as_deref().map(other_build).transpose()?;
         for place in [Place::Small, Place::Many, Place::Million, Place::Fresh, Place::Full] {
-            let mut world = World::load(&options.object, room(place))?;
+            let mut world = World::load(&options.object, against.as_deref(), room(place))?;
             match place {
                 Place::Small => world.list(&list(SIZES[0]))?,
                 Place::Many => world.list(&list(SIZES[1]))?,
@@ -179,9 +187,11 @@ impl Bench {
             if *place == Place::Full {
                 want = room(*place).flows as usize;
             }
-            let (flows, half_open) = world.ours.entries()?;
-            ensure!(flows == want, "{place:?}: {flows} flows in the table, of {want}");
-            ensure!(*place == Place::Full || half_open == 0, "{place:?}: {half_open} half-open flows");
+            for which in world.agents() {
+                let (flows, half_open) = world.entries(which)?;
+                ensure!(flows == want, "{place:?}: {flows} flows in the table, of {want}");
+                ensure!(*place == Place::Full || half_open == 0, "{place:?}: {half_open} half-open flows");
+            }
         }
         Ok(())
     }
@@ -203,7 +213,7 @@ impl Bench {
             {
                 let Some(cpus) = self.cpus else { continue };
                 let mut nanos = Vec::new();
-                for which in Which::ALL {
+                for which in world.programs() {
                     let states = &mut states[which as usize];
                     nanos.push(vec![pair::pair(pair, which, states, world, overhead, cpus)?]);
                 }
@@ -260,7 +270,7 @@ fn record(rows: &mut [Row], nanos: &[Vec<f64>], empty: &[f64]) {
     let mean = |each: &dyn Fn(usize) -> f64| (0..empty.len()).map(each).sum::<f64>() / empty.len() as f64;
     for (at, row) in rows.iter_mut().enumerate() {
         let of = |each: &dyn Fn(usize) -> f64| if at == 0 { mean(each) } else { each(at - 1) };
-        for which in Which::ALL.map(|which| which as usize) {
+        for which in (0..nanos.len()).filter(|which| !nanos[*which].is_empty()) {
             let raw = of(&|step| nanos[which][step]);
             if let Some(driven) = &mut row.driven {
                 driven[which].0.push(raw);
@@ -277,12 +287,13 @@ fn fill(world: &mut World) -> Result<()> {
     let template = cases::all().into_iter().find(|case| case.place == Place::Full && case.steps.len() > 1);
     let mut case = template.context("there is a case with full tables")?;
     case.line.number = 230;
-    let (mut ours, mut floor) = (State::default(), State::default());
+    let mut states = <[State; PROGRAMS]>::default();
     let mut before = None;
     loop {
-        measure::lockstep(&case, Which::Ours, &mut ours, world, [0; 2])?;
-        measure::lockstep(&case, Which::Floor, &mut floor, world, [0; 2])?;
-        let now = world.ours.entries()?;
+        for which in world.agents().chain([Which::Floor]) {
+            measure::lockstep(&case, which, &mut states[which as usize], world, [0; 2])?;
+        }
+        let now = world.entries(Which::Ours)?;
         if before == Some(now) {
             return Ok(());
         }
@@ -298,7 +309,7 @@ mod tests {
     fn the_drivers_part_is_taken_off() {
         let mut rows = vec![Row { driven: Some(Default::default()), ..Row::default() }];
         record(&mut rows, &[vec![15.0], vec![16.0], vec![40.0], vec![65.0]], &[8.0]);
-        let of = |samples: &[Sample; 4]| samples.clone().map(|s| s.0[0]);
+        let of = |samples: &[Sample; PROGRAMS]| samples[..4].iter().map(|s| s.0[0]).collect::<Vec<_>>();
         assert_eq!(of(&rows[0].net), [8.0, 9.0, 33.0, 58.0]);
         assert_eq!(of(rows[0].driven.as_ref().unwrap()), [15.0, 16.0, 40.0, 65.0]);
     }

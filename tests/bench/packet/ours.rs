@@ -1,6 +1,5 @@
 //! The object that the agent carries, and what its tables say afterwards.
 
-use agent::probe::object::OBJECT;
 use agent::source::maps::fd;
 use agent::source::slots::{self, Established};
 use agent::sys::map;
@@ -85,7 +84,7 @@ pub struct Ours {
 
 impl Ours {
     /// Loads it with tables of this room, as the daemon would.
-    pub fn load(room: Room) -> Result<Self> {
+    pub fn load(object: &[u8], room: Room) -> Result<Self> {
         let mut loader = EbpfLoader::new();
         let config = Config { points: 1, services: SERVICES, test_clock: 0, xdp_frags: 1, coarse_clock: 1 };
         loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
@@ -105,7 +104,7 @@ impl Ours {
         ] {
             loader.map_max_entries(name, entries);
         }
-        let mut ebpf = loader.load(OBJECT).context("the kernel refuses the agent's tables")?;
+        let mut ebpf = loader.load(object).context("the kernel refuses the agent's tables")?;
         slots::free_all(&ebpf, flows)?;
         for name in [XDP_INGRESS, TC_EGRESS] {
             load(&mut ebpf, name)?;

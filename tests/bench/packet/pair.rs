@@ -24,7 +24,7 @@ pub fn pair(
     cpus: [usize; 2],
 ) -> Result<f64> {
     let name = || format!("{}, {}", pair.name, which.name());
-    let before = world.ours.counts()?;
+    let before = world.counts(which)?;
     let start = states.map(|state| state.done);
     let (barrier, through) = (Barrier::new(2), AtomicUsize::new(0));
     let shared = &*world;
@@ -53,9 +53,9 @@ pub fn pair(
     });
     let (a, b) = (a.expect("it does not panic"), b.expect("it does not panic"));
     let nanos = (a.with_context(name)? + b.with_context(name)?) / 2.0;
-    if which == Which::Ours {
+    if which.is_agent() {
         let packets: u32 = states.iter().zip(start).map(|(state, start)| state.done - start).sum();
-        check(&pair.cases[0], world, &before, packets, packets.into()).with_context(name)?;
+        check(&pair.cases[0], which, world, &before, packets, packets.into()).with_context(name)?;
     }
     Ok(nanos)
 }

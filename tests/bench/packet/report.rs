@@ -1,7 +1,7 @@
 //! The figures as a table, one by one, and as a plot.
 
 use super::cases::SIZES;
-use super::world::Which;
+use super::world::{PROGRAMS, Which};
 use crate::figure::Figure;
 use crate::plot::{self, Line};
 use crate::sample::Sample;
@@ -15,9 +15,9 @@ pub struct Row {
     /// Where its packets were seen.
     pub hook: &'static str,
     /// Behind the driver, if the packets were driven.
-    pub driven: Option<[Sample; 4]>,
+    pub driven: Option<[Sample; PROGRAMS]>,
     /// As if each program had run by itself: the driver's part taken off.
-    pub net: [Sample; 4],
+    pub net: [Sample; PROGRAMS],
 }
 
 impl Row {
@@ -25,8 +25,22 @@ impl Row {
         &self.net[which as usize]
     }
 
+    /// The programs that there are figures of.
+    fn measured(&self) -> impl Iterator<Item = Which> {
+        Which::ALL.into_iter().filter(|which| !self.of(*which).0.is_empty())
+    }
+
+    fn has_other(&self) -> bool {
+        !self.of(Which::Against).0.is_empty()
+    }
+
     fn ratio(&self) -> Sample {
         self.of(Which::Ours).ratio(self.of(Which::Floor))
+    }
+
+    /// By another build's, where there is one.
+    fn by_other(&self) -> Sample {
+        self.of(Which::Ours).ratio(self.of(Which::Against))
     }
 
     /// What we add to an empty program, by what the floor adds.
@@ -46,7 +60,8 @@ fn spread(sample: &Sample, digits: usize) -> String {
 
 /// For people.
 pub fn text(rows: &[Row]) -> String {
-    let head = [
+    let other = rows.iter().any(Row::has_other);
+    let mut head = vec![
         "case",
         "at",
         "empty",
@@ -62,6 +77,9 @@ pub fn text(rows: &[Row]) -> String {
         "floor",
         "ours",
     ];
+    if other {
+        head.extend(["by the other build", "(spread)"]);
+    }
     let line = |row: &Row| {
         let ns = |which| number(row.of(which).median(), 1);
         let mut line = vec![row.name.clone(), row.hook.to_owned(), ns(Which::Empty), ns(Which::Parse)];
@@ -73,6 +91,9 @@ pub fn text(rows: &[Row]) -> String {
         for which in [Which::Empty, Which::Floor, Which::Ours] {
             let driven = row.driven.as_ref();
             line.push(driven.map_or_else(String::new, |raw| number(raw[which as usize].median(), 1)));
+        }
+        if other {
+            line.extend([number(row.by_other().median(), 3), spread(&row.by_other(), 3)]);
         }
         line
     };
@@ -86,11 +107,11 @@ pub fn figures(rows: &[Row]) -> Vec<Figure> {
     for row in rows {
         let name = |of: &str| format!("packet/{}/{}/{of}", row.name, row.hook);
         let floor = row.of(Which::Floor);
-        for which in Which::ALL {
+        for which in row.measured() {
             let baseline = (which != Which::Floor).then_some(floor);
             all.push(Figure::new(name(which.name()), "ns", row.of(which), baseline));
         }
-        for which in Which::ALL {
+        for which in row.measured() {
             if let Some(driven) = &row.driven {
                 let baseline = (which != Which::Floor).then_some(&driven[Which::Floor as usize]);
                 let name = name(&format!("{}/driven", which.name()));
@@ -98,6 +119,9 @@ pub fn figures(rows: &[Row]) -> Vec<Figure> {
             }
         }
         all.push(Figure::new(name("added"), "of floor", &row.added(), None));
+        if row.has_other() {
+            all.push(Figure::new(name("ours/against"), "of the other build", &row.by_other(), None));
+        }
     }
     all
 }
@@ -130,7 +154,7 @@ mod tests {
 
     fn row() -> Row {
         let of = |ns: [f64; 2]| Sample(ns.to_vec());
-        let net = [of([10.0, 20.0]), of([11.0, 21.0]), of([30.0, 40.0]), of([60.0, 60.0])];
+        let net = [of([10.0, 20.0]), of([11.0, 21.0]), of([30.0, 40.0]), of([60.0, 60.0]), Sample::default()];
         Row { name: "ack".to_owned(), hook: "xdp", driven: Some(net.clone()), net }
     }
 
@@ -146,6 +170,17 @@ mod tests {
         assert_eq!(names.len(), 9);
         assert_eq!(names[3], "packet/ack/xdp/ours");
         assert_eq!(names[7], "packet/ack/xdp/ours/driven");
+    }
+
+    #[test]
+    fn another_build_is_compared_where_there_is_one() {
+        let mut row = row();
+        assert!(!text(&[row.clone()]).contains("other build"));
+        row.net[Which::Against as usize] = Sample(vec![30.0, 120.0]);
+        assert!(text(&[row.clone()]).lines().last().unwrap().trim_end().ends_with("1.250  0.500..2.000"));
+        let figures = figures(&[row]);
+        let ratio = figures.iter().find(|figure| figure.name == "packet/ack/xdp/ours/against").unwrap();
+        assert_eq!(ratio.value, Some(1.25));
     }
 
     #[test]

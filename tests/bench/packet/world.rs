@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use agent::probe::object::OBJECT;
 use agent::source::maps::fd;
 use agent::sys::map;
 use agent_ebpf::drive::{Plan, ROW, ROWS, TC, XDP};
@@ -12,7 +13,7 @@ use aya::maps::{MapData, ProgramArray};
 use aya::programs::{Program, TestRun as _, TestRunOptions, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 
-use super::ours::{self, Ours, Room};
+use super::ours::{self, Counts, Ours, Room};
 use crate::clock::processor_time;
 
 /// Where a program runs.
@@ -50,6 +51,9 @@ impl Hook {
     }
 }
 
+/// How many programs there are at a hook at most.
+pub const PROGRAMS: usize = 5;
+
 /// What runs there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -61,11 +65,13 @@ pub enum Which {
     Floor,
     /// The agent's.
     Ours,
+    /// The agent's of another build.
+    Against,
 }
 
 impl Which {
     /// By slot in the driver's table.
-    pub const ALL: [Self; 4] = [Self::Empty, Self::Parse, Self::Floor, Self::Ours];
+    pub const ALL: [Self; PROGRAMS] = [Self::Empty, Self::Parse, Self::Floor, Self::Ours, Self::Against];
 
     /// In tables and names.
     pub const fn name(self) -> &'static str {
@@ -74,7 +80,13 @@ impl Which {
             Self::Parse => "parse",
             Self::Floor => "floor",
             Self::Ours => "ours",
+            Self::Against => "against",
         }
+    }
+
+    /// Whether it is the agent's, which follows connections from both sides.
+    pub const fn is_agent(self) -> bool {
+        matches!(self, Self::Ours | Self::Against)
     }
 
     fn program(self, hook: Hook) -> &'static str {
@@ -85,8 +97,8 @@ impl Which {
             (Self::Parse, Hook::Tc) => "parse_tc",
             (Self::Floor, Hook::Xdp) => "floor_xdp",
             (Self::Floor, Hook::Tc) => "floor_tc",
-            (Self::Ours, Hook::Xdp) => XDP_INGRESS,
-            (Self::Ours, Hook::Tc) => TC_EGRESS,
+            (Self::Ours | Self::Against, Hook::Xdp) => XDP_INGRESS,
+            (Self::Ours | Self::Against, Hook::Tc) => TC_EGRESS,
         }
     }
 }
@@ -94,7 +106,7 @@ impl Which {
 const DRIVERS: [(Hook, &str); 2] = [(Hook::Xdp, "drive_xdp"), (Hook::Tc, "drive_tc")];
 
 /// Interfaces to attach to; see [`World::attach`].
-pub const INTERFACES: usize = 5;
+pub const INTERFACES: usize = PROGRAMS + 1;
 
 /// One test run.
 #[derive(Clone, Debug)]
@@ -113,8 +125,8 @@ pub struct Run<'a> {
 
 /// The objects.
 pub struct World {
-    /// The agent's.
-    pub ours: Ours,
+    ours: Ours,
+    against: Option<Ours>,
     floor: Ebpf,
     table: MapData,
     plans: MapData,
@@ -127,9 +139,11 @@ pub struct World {
 }
 
 impl World {
-    /// Loads both objects.
-    pub fn load(object: &Path, room: Room) -> Result<Self> {
-        let ours = Ours::load(room)?;
+    /// Loads the benches' object, the agent's, and that of another build if there is one.
+    pub fn load(object: &Path, against: Option<&[u8]>, room: Room) -> Result<Self> {
+        let ours = Ours::load(OBJECT, room)?;
+        let against =
+            against.map(|object| Ours::load(object, room)).transpose().context("the other build")?;
         let mut floor = EbpfLoader::new()
             .map_max_entries("FLOOR", room.flows)
             .load_file(object)
@@ -144,7 +158,14 @@ impl World {
             let array = floor.take_map(name).with_context(|| format!("the object has no {name}"))?;
             let mut array = ProgramArray::try_from(array)?;
             for (slot, which) in Which::ALL.iter().enumerate() {
-                let object = if *which == Which::Ours { &ours.ebpf } else { &floor };
+                let object = match which {
+                    Which::Ours => &ours.ebpf,
+                    Which::Against => match &against {
+                        Some(against) => &against.ebpf,
+                        None => continue,
+                    },
+                    _ => &floor,
+                };
                 let program = object.program(which.program(hook)).context("loaded above")?;
                 array.set(slot as u32, program.fd()?, 0)?;
             }
@@ -161,6 +182,7 @@ impl World {
         let (table, plans, list) = (take("FLOOR")?, take("PLANS")?, take("LIST")?);
         Ok(Self {
             ours,
+            against,
             floor,
             table,
             plans,
@@ -180,8 +202,47 @@ impl World {
         Ok(())
     }
 
+    /// What there is to run.
+    pub fn programs(&self) -> impl Iterator<Item = Which> + use<> {
+        let last = if self.against.is_some() { PROGRAMS } else { PROGRAMS - 1 };
+        Which::ALL.into_iter().take(last)
+    }
+
+    /// Those of it that are the agent's.
+    pub fn agents(&self) -> impl Iterator<Item = Which> + use<> {
+        self.programs().filter(|which| which.is_agent())
+    }
+
+    /// The agent's tables.
+    pub fn agent(&mut self, which: Which) -> &mut Ours {
+        match (which, &mut self.against) {
+            (Which::Against, Some(against)) => against,
+            _ => &mut self.ours,
+        }
+    }
+
+    /// What the agent has counted.
+    pub fn counts(&self, which: Which) -> Result<Counts> {
+        match (which, &self.against) {
+            (Which::Against, Some(against)) => against.counts(),
+            _ => self.ours.counts(),
+        }
+    }
+
+    /// Entries of the agent's flow table and of its half-open one.
+    pub fn entries(&self, which: Which) -> Result<(usize, usize)> {
+        match (which, &self.against) {
+            (Which::Against, Some(against)) => against.entries(),
+            _ => self.ours.entries(),
+        }
+    }
+
     fn program(&self, which: Which, hook: Hook) -> Result<&Program> {
-        let object = if which == Which::Ours { &self.ours.ebpf } else { &self.floor };
+        let object = match (which, &self.against) {
+            (Which::Ours, _) => &self.ours.ebpf,
+            (Which::Against, Some(against)) => &against.ebpf,
+            _ => &self.floor,
+        };
         object.program(which.program(hook)).context("the program is loaded")
     }
 
@@ -191,10 +252,10 @@ impl World {
     /// the table first and afterwards: 15 ms of waiting, and two such runs are never at the same time.
     pub fn attach(&mut self, interfaces: &[u32; INTERFACES]) -> Result<()> {
         let driver = (Which::Empty, true);
-        let programs = Which::ALL.into_iter().map(|which| (which, false)).chain([driver]);
+        let programs = self.programs().map(|which| (which, false)).chain([driver]);
         for ((which, drives), interface) in programs.zip(interfaces) {
             let name = if drives { DRIVERS[0].1 } else { which.program(Hook::Xdp) };
-            let object = if which == Which::Ours { &mut self.ours.ebpf } else { &mut self.floor };
+            let object = if which.is_agent() { &mut self.agent(which).ebpf } else { &mut self.floor };
             let Some(Program::Xdp(program)) = object.program_mut(name) else {
                 bail!("{name} is no XDP program");
             };
@@ -208,7 +269,7 @@ impl World {
     pub fn detach(&mut self) -> Result<()> {
         for (which, drives, link) in std::mem::take(&mut self.links) {
             let name = if drives { DRIVERS[0].1 } else { which.program(Hook::Xdp) };
-            let object = if which == Which::Ours { &mut self.ours.ebpf } else { &mut self.floor };
+            let object = if which.is_agent() { &mut self.agent(which).ebpf } else { &mut self.floor };
             if let Some(Program::Xdp(program)) = object.program_mut(name) {
                 program.detach(link).context(name)?;
             }
