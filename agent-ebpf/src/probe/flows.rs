@@ -42,6 +42,16 @@ macro_rules! family {
                 $slots.get_ptr_mut(unsafe { index::find(bucket, hash) }?)
             }
 
+            #[inline(always)]
+            fn hint(key: &$key, number: u32) {
+                let i = INDEX.load();
+                let hash = index::hash(&FlowKey::$any(*key), i.seed);
+                if let Some(bucket) = $index.get_ptr_mut(index::place(hash, i.buckets[$place])) {
+                    // SAFETY: the pointer is to a map value.
+                    unsafe { index::note(bucket, hash, number) };
+                }
+            }
+
             /// The slot of a key's flow.
             #[inline(never)]
             pub fn find(key: &$key) -> Option<NonNull<Flow>> {
@@ -57,11 +67,7 @@ macro_rules! family {
                 if tag_of(slot) != tag {
                     return None;
                 }
-                let i = INDEX.load();
-                let hash = index::hash(&FlowKey::$any(*key), i.seed);
-                let bucket = $index.get_ptr_mut(index::place(hash, i.buckets[$place]))?;
-                // SAFETY: the pointer is to a map value.
-                unsafe { index::note(bucket, hash, number) };
+                hint(key, number);
                 NonNull::new(slot)
             }
 
@@ -80,8 +86,9 @@ macro_rules! family {
                 let high = HIGH.get_ptr_mut(0)?;
                 lock(slot);
                 // SAFETY: the slot is nobody's; who knows it from before finds another tag, or none, under this lock.
+                // What else stands in it nobody reads until the mark goes, and then all of it is written.
                 unsafe {
-                    (*slot).wipe(FlowKey::$any(*key).tag());
+                    (*slot).tag = FlowKey::$any(*key).tag();
                     (*slot).bits = Flow::MOVED;
                 }
                 unlock(slot);
@@ -92,9 +99,8 @@ macro_rules! family {
                         (*high)[$place] = number + 1;
                     }
                 }
-                put(&$flows, key, &number, BPF_NOEXIST);
-                // SAFETY: a word is whole.
-                if unsafe { $flows.get(key) } == Some(&number) {
+                if put(&$flows, key, &number, BPF_NOEXIST) {
+                    hint(key, number);
                     return NonNull::new(slot);
                 }
                 // Another processor has made it.

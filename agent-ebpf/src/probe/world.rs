@@ -51,10 +51,10 @@ pub fn unlock(entry: *mut Flow) {
     unsafe { bpf_spin_unlock((&raw mut (*entry).lock).cast()) };
 }
 
-/// Writes an entry by the helper itself: the library's wrapper returns a pair, and where the compiler does not inline
-/// it a BPF function cannot. What came of it is told by a look-up.
+/// Writes an entry, and says whether it could. By the helper itself: the library's wrapper returns a pair, and where the
+/// compiler does not inline it a BPF function cannot.
 #[inline(always)]
-pub fn put<M, K, V>(map: &M, key: &K, value: *const V, flags: u32) {
+pub fn put<M, K, V>(map: &M, key: &K, value: *const V, flags: u32) -> bool {
     // SAFETY: a map's static is its handle; key and value are of the map's sizes, as the callers' types say.
     unsafe {
         bpf_map_update_elem(
@@ -62,7 +62,7 @@ pub fn put<M, K, V>(map: &M, key: &K, value: *const V, flags: u32) {
             core::ptr::from_ref(key).cast_mut().cast(),
             value.cast_mut().cast(),
             flags as u64,
-        );
+        ) == 0
     }
 }
 
@@ -215,8 +215,7 @@ impl World for Kernel {
                 unsafe { *old = *closed };
                 return true;
             }
-            put(map, k, closed, BPF_ANY);
-            map.get_ptr_mut(k).is_some()
+            put(map, k, closed, BPF_ANY)
         })
     }
 
