@@ -15,6 +15,7 @@ use crate::{Args, Format, licences, manual};
 /// Files of the workspace, and where they are on a host.
 const FILES: &[(&str, &str)] = &[
     ("packaging/fivetuple.service", "usr/lib/systemd/system/fivetuple.service"),
+    ("packaging/fivetuple-pins.service", "usr/lib/systemd/system/fivetuple-pins.service"),
     ("packaging/fivetuple.default", "etc/default/fivetuple"),
     ("packaging/fivetuple.yaml", "etc/fivetuple/fivetuple.yaml"),
     ("packaging/fivetuple.logrotate", "etc/logrotate.d/fivetuple"),

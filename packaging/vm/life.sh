@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs inside the virtual machine of run.sh: each step says what it saw, and the first that is wrong ends it.
-set -euo pipefail
-trap 'echo "life: FAILED at line $LINENO: $BASH_COMMAND"; systemctl status --no-pager fivetuple; journalctl --no-pager -b -u fivetuple | tail -40' ERR
+set -eEuo pipefail
+trap 'echo "life: FAILED at line $LINENO: $BASH_COMMAND"; systemctl status --no-pager fivetuple; journalctl --no-pager -b -u fivetuple -u fivetuple-pins | tail -60' ERR
 say() { echo "life: $*"; }
 show() { systemctl show --value --property "$1" fivetuple; }
 # Waits until the command succeeds.
@@ -28,10 +28,10 @@ systemctl is-active fivetuple
 say "installed and started in $(since "$began") s: $(show StatusText)"
 answers /-/ready
 pid=$(show MainPID)
-grep -E '^(Uid|NoNewPrivs|Seccomp|Cap(Eff|Bnd|Amb)):' "/proc/$pid/status"
+grep -E '^(Uid|NoNewPrivs|Seccomp|Cap(Prm|Eff|Bnd)):' "/proc/$pid/status"
 [ "$(ps -o user= -p "$pid")" = fivetuple ]
-# CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF and nothing else.
-grep -q '^CapEff:.000000c000001000$' "/proc/$pid/status"
+# CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF and nothing else, and at rest none in force.
+grep -q '^CapPrm:.000000c000001000$' "/proc/$pid/status"
 systemd-analyze security --no-pager fivetuple | tail -1
 say "memory, with the tables: $(($(show MemoryCurrent) >> 20)) MiB"
 
@@ -59,40 +59,85 @@ systemctl reload fivetuple
 until_ test -f /var/log/fivetuple/connections.jsonl
 say "$(stat --format '%n: %U %a' /var/log/fivetuple /var/log/fivetuple/connections.jsonl | tr '\n' ' ')"
 
-# Killed: it is started anew, and counts once.
-began=$(date +%s)
-kill -9 "$pid"
-until_ pid_is_not "$pid"
-say "killed, and watching again after $(since "$began") s; restarts: $(show NRestarts)"
+# Payments go on meanwhile, are refused, and each of them is counted: whoever watches again goes on with the counts.
+refused() { answers /metrics | awk '/^fivetuple_tcp_resets_total.*cause="refused"/ { n += $2 } END { print n + 0 }'; }
+counts() { [ "$(refused)" = "$1" ]; }
+payments() { # until a command has succeeded
+    local n=0
+    "$@" > /dev/null & local busy=$!
+    while kill -0 "$busy" 2> /dev/null; do ip netns exec peer curl -s --max-time 5 http://10.9.0.1:81 || true; n=$((n + 1)); done
+    wait "$busy"
+    made=$n
+}
+through() { # what it is, and the command
+    local what=$1 before began
+    shift
+    before=$(refused)
+    began=$(date +%s)
+    payments "$@"
+    until_ counts $((before + made))
+    say "$what in $(since "$began") s: $made payments meanwhile, all of them counted, $before before"
+}
+# Those of ours that the kernel has.
+programs() { bpftool prog show | grep -c ' name ft_' || true; }
+
+say "pinned: $(stat --format '%n %U %a' /sys/fs/bpf/fivetuple), $(find /sys/fs/bpf/fivetuple -type f -o -path '*/links/*' | wc -l) pins"
+programs=$(programs)
+through "restarted" systemctl restart fivetuple
+[ "$(programs)" = "$programs" ]
+kill_and_wait() { kill -9 "$pid"; until_ pid_is_not "$pid"; }
+pid=$(show MainPID)
+through "killed, and started anew" kill_and_wait
+say "restarts: $(show NRestarts)"
 answers /-/ready
-[ "$(tc filter show dev v0 egress | grep -c 'filter.* bpf .*handle')" -le 1 ]
 
 # Held up: it answers nobody and reads nothing. The watchdog ends it, and it is started anew.
 pid=$(show MainPID)
+stand_still() { kill -STOP "$pid"; until_ pid_is_not "$pid"; }
 began=$(date +%s)
-kill -STOP "$pid"
-until_ pid_is_not "$pid"
-say "stood still, and watching again after $(since "$began") s; last result: $(journalctl -b -u fivetuple | grep -o 'Watchdog timeout' | tail -1)"
+stand_still
+say "stood still, and watching again after $(since "$began") s"
 journalctl -b -u fivetuple | grep -q 'Watchdog timeout'
 
-# Upgraded: restarted once the new one is in place. How long nobody watches, the journal tells.
+# Upgraded: restarted once the new one is in place.
 pid=$(show MainPID)
-dpkg --install /fivetuple.deb
+through "upgraded" dpkg --install /fivetuple.deb
 pid_is_not "$pid"
 answers /-/ready
-say "upgraded: $(journalctl -b -u fivetuple -o short-iso | grep -c 'Started fivetuple') starts so far"
+say "$(journalctl -b -u fivetuple -o short-iso | grep -c 'Started fivetuple') starts so far"
+# To one that cannot go on with what is there: it begins anew.
+rm /sys/fs/bpf/fivetuple/net-*/generation-*/OWN
+dpkg --install /fivetuple.deb
+answers /-/ready
+journalctl -b -u fivetuple | grep -q 'OWN is missing'
+counts 0
+[ "$(programs)" = "$programs" ]
+say "upgraded where it cannot go on with the tables"
 
-# Stopped: at once, cleanly, and nothing is left on the interface.
+# Stopped: at once, cleanly, and nothing is left on the interface or in the kernel.
+gone() { [ ! -e /sys/fs/bpf/fivetuple ] && [ "$(programs)" = 0 ]; }
 began=$(date +%s)
 systemctl stop fivetuple
 [ "$(show Result)" = success ]
 [ "$(show ExecMainStatus)" = 0 ]
-say "stopped in $(since "$began") s"
+until_ gone
+say "stopped in $(since "$began") s, and nothing is left"
 [ -z "$(tc filter show dev v0 egress)$(tc filter show dev v0 ingress)" ]
+
+# Failed for good: nothing is left either.
+systemctl start fivetuple
+printf 'servcies: []\n' > /etc/fivetuple/fivetuple.yaml
+not systemctl restart fivetuple
+until_ systemctl is-failed fivetuple
+until_ gone
+printf '{}\n' > /etc/fivetuple/fivetuple.yaml
+systemctl reset-failed fivetuple
+say "failed for good, and nothing is left"
 
 # Away: stopped by the package, and its traces go when it is purged.
 systemctl start fivetuple
 dpkg --remove fivetuple
+gone
 not systemctl is-active fivetuple
 dpkg --purge fivetuple
 not getent passwd fivetuple

@@ -11,7 +11,7 @@ cache=${CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/fivetuple-vm}
 mkdir -p "$cache"
 tar=$cache/$suite.tar
 if [ ! -f "$tar" ]; then
-    mmdebstrap --variant=minbase --format=tar "$suite" "$tar.part" --include=systemd,systemd-sysv,udev,init-system-helpers,passwd,iproute2,curl,procps,kmod,linux-image-cloud-amd64
+    mmdebstrap --variant=minbase --format=tar "$suite" "$tar.part" --include=systemd,systemd-sysv,udev,init-system-helpers,passwd,iproute2,curl,procps,kmod,bpftool,linux-image-cloud-amd64
     mv "$tar.part" "$tar"
 fi
 

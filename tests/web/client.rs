@@ -1,12 +1,16 @@
 //! The agent's own client: the commands ask an agent that lets in only whom it knows, and alerts reach an Alertmanager that
 //! does the same.
 
-use std::process::Output;
+use std::net::Ipv4Addr;
+use std::process::{Child, Output};
 
 use harness::agent::{DEADLINE, Launch, binary};
+use harness::hook::{Hook, Mood};
 use harness::tcp::{self, Dial, Serve, Server};
 use harness::topology::RIGHT;
 use harness::{Pair, eventually};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::folder::{Curl, Folder, HASH, PASSWORD, USER, authority};
@@ -165,6 +169,113 @@ alerts:
         if agent.log().iter().any(told) { Ok(()) } else { Err(agent.log().join("\n")) }
     });
     drop(manager);
+    agent.stop();
+}
+
+/// nginx as it stands in front of many a webhook: it asks for a certificate and a password, and hands on what is right.
+struct Nginx(Child);
+
+impl Nginx {
+    const PORT: u16 = 8443;
+
+    #[track_caller]
+    fn start(world: &Pair, folder: &Folder, hook: &Hook) -> Self {
+        let here = folder.path("");
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|what| format!("{what}_temp_path {what};\n"))
+            .concat();
+        folder.write("users", &format!("{USER}:{HASH}\n"));
+        folder.write(
+            "nginx.conf",
+            &format!(
+                "daemon off;\nuser root;\npid nginx.pid;\nerror_log stderr;\nevents {{}}\nhttp {{\n{temporary}access_log off;\n\
+                 server {{\nlisten 127.0.0.1:{port} ssl;\n\
+                 ssl_certificate server.pem;\nssl_certificate_key server.key;\n\
+                 ssl_client_certificate ca.pem;\nssl_verify_client on;\n\
+                 auth_basic pages;\nauth_basic_user_file users;\n\
+                 location / {{ proxy_pass http://{hook}; }}\n}}\n}}\n",
+                port = Self::PORT,
+                hook = hook.place(),
+            ),
+        );
+        let mut command = world.left.cmd("/usr/sbin/nginx");
+        command.arg("-p").arg(&here).args(["-e", "stderr", "-c", "nginx.conf"]);
+        let nginx = Self(command.spawn().expect("nginx is there: run `cargo xtask setup`"));
+        eventually(DEADLINE, "nginx to listen", || {
+            Dial::default().try_connect(&world.left, (Ipv4Addr::LOCALHOST, Self::PORT)).is_ok()
+        });
+        nginx
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // It tells its workers, which SIGKILL would leave behind.
+        let pid = Pid::from_raw(self.0.id().cast_signed());
+        let _ = kill(pid, Signal::SIGTERM).map(|()| self.0.wait());
+    }
+}
+
+#[test]
+fn alerts_reach_a_webhook_behind_nginx_that_wants_certificate_and_password() {
+    let world = Pair::new();
+    let folder = guarded();
+    // A name that no resolver knows.
+    folder.certify("server", &["pages.example"], &folder.authority);
+    let hook = Hook::start(&world.left, Mood::Takes);
+    let nginx = Nginx::start(&world, &folder, &hook);
+    let right = "ca_file: ca.pem, cert_file: good.pem, key_file: good.key, server_name: pages.example";
+    let sink = |name: &str, tls: &str, password: &str| {
+        let mut tls = tls.to_owned();
+        for file in ["ca.pem", "good.pem", "good.key", "stranger.pem", "stranger.key"] {
+            tls = tls.replace(&format!(": {file}"), &format!(": {}", folder.path(file).display()));
+        }
+        format!(
+            "    - {{url: 'https://127.0.0.1:{}/hook', name: {name}, http_config: {{tls_config: {{{tls}}}, basic_auth: {{username: {USER}, password: {password}}}}}}}\n",
+            Nginx::PORT
+        )
+    };
+    let sinks = [
+        sink("known", right, PASSWORD),
+        sink("unnamed", &right.replace(", server_name: pages.example", ""), PASSWORD),
+        sink("stranger", &right.replace("good", "stranger"), PASSWORD),
+        sink("nobody", "ca_file: ca.pem, server_name: pages.example", PASSWORD),
+        sink("mistaken", right, "zyx"),
+    ];
+    let agent = Launch::configuration(format!(
+        "interfaces: [{{name: eth0}}]\nalerts:\n  built_in: false\n  webhooks:\n{}  rules:\n    - {{name: refused, severity: page, kind: count, window: 1h, above: 0, metric: fivetuple_tcp_resets_total, where: {{cause: refused}}}}\n",
+        sinks.concat(),
+    ))
+    .start(&world.left);
+    assert!(Dial::default().try_connect(&world.left, (RIGHT.v4, 443)).is_err(), "nobody listens");
+    eventually(DEADLINE, "the alert to be there", || !hook.posts().is_empty());
+    let told = hook.posts().remove(0).body;
+    assert_eq!(
+        (&told["version"], &told["rule"], &told["status"]),
+        (&1.into(), &"refused".into(), &"firing".into())
+    );
+
+    let count =
+        |of: &str, sink: &str| agent.metrics().get(&format!("fivetuple_alerts_{of}"), &[("sink", sink)]);
+    for (name, said) in [
+        ("unnamed", "server_name"),
+        ("stranger", "tls_config: {cert_file: ..., key_file: ...}"),
+        ("nobody", "tls_config: {cert_file: ..., key_file: ...}"),
+        ("mistaken", "basic_auth"),
+    ] {
+        eventually(DEADLINE, "it to be tried more than once", || count("send_failures_total", name) > 1.0);
+        assert_eq!((count("queued", name), count("dropped_total", name)), (1.0, 0.0), "{name} waits");
+        let sink = format!("sink={name} ");
+        let told = |line: &String| line.contains(&sink) && line.contains(said);
+        assert!(agent.log().iter().any(told), "{name}: {}", agent.log().join("\n"));
+    }
+    assert_eq!((hook.posts().len(), count("sent_total", "known")), (1, 1.0));
+
+    // Its certificate is renewed, by whom nginx trusts: what waited is told.
+    folder.certify("stranger", &["operator.example"], &folder.authority);
+    eventually(DEADLINE, "the renewed one to be let in", || count("sent_total", "stranger") == 1.0);
+    assert_eq!(hook.posts().len(), 2);
+    drop(nginx);
     agent.stop();
 }
 

@@ -5,7 +5,7 @@
 //! rustls, by way of ureq.
 
 mod name;
-mod remedy;
+pub mod remedy;
 pub mod settings;
 mod tls;
 
@@ -118,7 +118,7 @@ impl Client {
         if status != 200 {
             let refusal: serde_json::Value = serde_json::from_str(&body).unwrap_or_default();
             let said = refusal["error"].as_str().unwrap_or(body.trim());
-            let remedy = remedy::of_status(status)
+            let remedy = remedy::of_answer(status, &body)
                 .map_or(String::new(), |remedy| format!("; {remedy} (--http.config.file)"));
             bail!("the agent at {url} refused ({status}): {said}{remedy}");
         }

@@ -20,8 +20,20 @@ pub fn of(error: &Error, url: &str) -> Option<&'static str> {
     }
 }
 
+/// The certificate that a server may want of us.
+const SHOW: &str = "show a certificate that it accepts: tls_config: {cert_file: ..., key_file: ...}";
+
+/// Whether an answer is about our certificate, and not about what was asked: nginx judges that only after the handshake,
+/// and says so in a page with this status.
+pub fn is_about_certificate(status: StatusCode, said: &str) -> bool {
+    status == StatusCode::BAD_REQUEST && said.contains("SSL certificate")
+}
+
 /// The same, of an answer.
-pub fn of_status(status: StatusCode) -> Option<&'static str> {
+pub fn of_answer(status: StatusCode, said: &str) -> Option<&'static str> {
+    if is_about_certificate(status, said) {
+        return Some(SHOW);
+    }
     (status == StatusCode::UNAUTHORIZED)
         .then_some("it asks for a name and a password: write basic_auth: {username: ..., password_file: ...}")
 }
@@ -48,7 +60,7 @@ fn of_alert(alert: AlertDescription) -> Option<&'static str> {
             | AlertDescription::CertificateUnknown
             | AlertDescription::AccessDenied
     )
-    .then_some("show a certificate that it accepts: tls_config: {cert_file: ..., key_file: ...}")
+    .then_some(SHOW)
 }
 
 /// Whether somebody was there and said nothing of HTTP to a question in clear.

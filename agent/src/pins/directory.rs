@@ -116,9 +116,12 @@ impl Directory {
     }
 }
 
-/// Whether the kernel's file system for pins is where it belongs.
+/// Whether the kernel's file system for pins is where it belongs, or at least our part of it, as a service manager shows it
+/// to a service that may see no more.
 pub fn mounted() -> Result<()> {
-    let kind = statfs::statfs(BPFFS).with_context(|| format!("there is no {BPFFS}"))?.filesystem_type();
+    let ours = Path::new(BPFFS).join(OURS);
+    let place = if ours.is_dir() { &ours } else { Path::new(BPFFS) };
+    let kind = statfs::statfs(place).with_context(|| format!("there is no {BPFFS}"))?.filesystem_type();
     if kind.0 != BPF_FS_MAGIC {
         bail!("no bpf file system is mounted at {BPFFS}");
     }

@@ -61,6 +61,7 @@ pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &T) -> io::Result<u32> {
     Ok(attribute.retval)
 }
 
+/// Up to `revision`, which the kernel writes from Linux 6.6 on, however short the attribute is that it was given.
 #[repr(C)]
 #[derive(Clone, Copy, Pod, Zeroable)]
 struct ProgQuery {
@@ -71,7 +72,13 @@ struct ProgQuery {
     prog_ids: u64,
     count: u32,
     reserved: u32,
+    prog_attach_flags: u64,
+    link_ids: u64,
+    link_attach_flags: u64,
+    revision: u64,
 }
+
+const _: () = assert!(size_of::<ProgQuery>() == 64, "the kernel writes up to there");
 
 /// The ids of the programs that hang on the tcx hook of interface `index`, in the order in which they run.
 pub fn tcx_programs(index: u32, direction: Direction) -> io::Result<Vec<u32>> {

@@ -9,6 +9,7 @@ use std::{
 pub const FILES: &[&str] = &[
     "/usr/bin/fivetuple",
     "/usr/lib/systemd/system/fivetuple.service",
+    "/usr/lib/systemd/system/fivetuple-pins.service",
     "/etc/default/fivetuple",
     "/etc/fivetuple/fivetuple.yaml",
     "/etc/logrotate.d/fivetuple",

@@ -46,13 +46,14 @@ const TOOLS: &[Tool] = &[
         &["prometheus-alertmanager"],
         "takes the alerts of the tests",
     ),
+    tool(Scope::Test, "nginx", &["nginx"], "stands in front of the tests' webhooks"),
     tool(Scope::Kernels, "qemu-system-x86_64", &["qemu-system-x86"], "virtual machines with other kernels"),
     tool(Scope::Kernels, "busybox", &["busybox-static"], "starts what runs in them"),
     tool(Scope::Kernels, "xz", &["xz-utils"], "unpacks kernel modules"),
 ];
 
 /// Packages that start a server of the same name.
-const SERVERS: &[&str] = &["prometheus", "prometheus-alertmanager"];
+const SERVERS: &[&str] = &["prometheus", "prometheus-alertmanager", "nginx"];
 
 /// The programs that this scope needs and the host does not have.
 pub fn missing(scope: Scope, has: impl Fn(&str) -> bool) -> Vec<&'static Tool> {
@@ -90,7 +91,7 @@ mod tests {
             ["ip", "ethtool", "ping", "curl", "openssl", "tcpdump", "tshark", "setpriv", "systemd-analyze"];
         assert_eq!(
             programs(Scope::Test, &[&packages[..], &most].concat()),
-            ["nft", "promtool", "prometheus-alertmanager"]
+            ["nft", "promtool", "prometheus-alertmanager", "nginx"]
         );
     }
 }

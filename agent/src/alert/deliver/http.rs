@@ -1,7 +1,7 @@
 //! A POST of JSON, and what its answer means.
 
 use super::{Failure, SinkSettings};
-use crate::client::Client;
+use crate::client::{Client, remedy};
 use std::time::Duration;
 use ureq::http::StatusCode;
 
@@ -29,8 +29,10 @@ impl Post {
         }
         let after = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()?.parse().ok());
         let said = answer.body_mut().with_config().limit(1_000).read_to_string().unwrap_or_default();
-        let text = format!("{} answered {status}: {}", self.url, said.trim());
-        Err(if is_final(status) {
+        let remedy = remedy::of_answer(status, &said)
+            .map_or(String::new(), |remedy| format!("; {remedy} (http_config)"));
+        let text = format!("{} answered {status}: {}{remedy}", self.url, said.trim());
+        Err(if is_final(status) && !remedy::is_about_certificate(status, &said) {
             Failure::Never(text)
         } else {
             Failure::Later(text, after.map(Duration::from_secs))
