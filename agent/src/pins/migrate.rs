@@ -14,12 +14,12 @@ use crate::{
 };
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
-    layout::{HealthCounts, maps as names},
+    layout::maps as names,
     record::Record,
     scoreboard::Scoreboard,
 };
 use anyhow::{Context as _, Result};
-use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, RingBuf};
 use bytemuck::Pod;
 use std::{path::Path, sync::PoisonError};
 use tracing::{info, warn};
@@ -72,12 +72,10 @@ impl Pins {
         let old = &source.description;
         let (points, services) = (old.points.len(), old.services.len());
         if let Some(table) = self.old(source, names::TOTALS)? {
-            let table = PerCpuArray::try_from(Map::PerCpuArray(table))?;
             let totals = sum_totals(&table, old.room, points, services)?;
             own.add_by_name(now, old, &totals, services, &[]);
         }
         if let Some(table) = self.old(source, names::HEALTH)? {
-            let table = PerCpuArray::<_, HealthCounts>::try_from(Map::PerCpuArray(table))?;
             own.add_by_name(now, old, &[] as &[Totals], 0, &sum_health(&table, points)?);
         }
         Ok(())

@@ -16,10 +16,10 @@ use agent_ebpf::{
     scoreboard::{Counts, Scoreboard},
     time::Nanos,
 };
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Map, MapData, PerCpuArray, RingBuf},
+    maps::{Map, MapData, RingBuf},
 };
 use bytemuck::{Pod, Zeroable};
 use std::{
@@ -91,8 +91,8 @@ pub struct Maps {
     services: MapData,
     points: MapData,
     settings: MapData,
-    totals: PerCpuArray<MapData, [u64; COUNTERS]>,
-    health: PerCpuArray<MapData, HealthCounts>,
+    totals: MapData,
+    health: MapData,
     /// Services that the totals have room for.
     room: u32,
 }
@@ -132,17 +132,14 @@ impl Maps {
             closed: take(names::CLOSED6)?,
             scores: take(names::SCORES6)?,
         };
-        let per_cpu = |name| anyhow!("the kernel object's map {name} has another shape; rebuild the agent");
         let maps = Self {
             v4,
             v6,
             services: take(names::SERVICES)?,
             points: take(names::POINTS)?,
             settings: take(names::SETTINGS)?,
-            totals: PerCpuArray::try_from(Map::PerCpuArray(take(names::TOTALS)?))
-                .map_err(|_| per_cpu(names::TOTALS))?,
-            health: PerCpuArray::try_from(Map::PerCpuArray(take(names::HEALTH)?))
-                .map_err(|_| per_cpu(names::HEALTH))?,
+            totals: take(names::TOTALS)?,
+            health: take(names::HEALTH)?,
             room,
         };
         let ring = RingBuf::try_from(Map::RingBuf(take(names::EVENTS)?))?;
@@ -254,21 +251,15 @@ impl Family {
 }
 
 /// As [`Maps::totals`], of a table with room for so many services.
-pub fn sum_totals(
-    table: &PerCpuArray<MapData, [u64; COUNTERS]>,
-    room: u32,
-    points: usize,
-    services: usize,
-) -> Result<Vec<Totals>> {
+pub fn sum_totals(table: &MapData, room: u32, points: usize, services: usize) -> Result<Vec<Totals>> {
     let mut out = Vec::with_capacity(points * services);
     for point in 0..points {
         for svc in 0..services {
             let mut sum = Totals::default();
             for direction in Direction::ALL {
                 let index = totals_index(room, point as u8, svc as u16, *direction);
-                for values in table.get(&index, 0).context("cannot read the totals")?.iter() {
-                    add(&mut sum.0, values);
-                }
+                let each = map::read_per_cpu::<[u64; COUNTERS]>(fd(table), index);
+                each.context("cannot read the totals")?.iter().for_each(|values| add(&mut sum.0, values));
             }
             out.push(sum);
         }
@@ -277,16 +268,11 @@ pub fn sum_totals(
 }
 
 /// As [`Maps::health`], of a table.
-pub fn sum_health(
-    table: &PerCpuArray<MapData, HealthCounts>,
-    points: usize,
-) -> Result<Vec<[HealthCounts; 2]>> {
+pub fn sum_health(table: &MapData, points: usize) -> Result<Vec<[HealthCounts; 2]>> {
     let read = |point: usize, direction| -> Result<HealthCounts> {
-        let each = table.get(&health_index(point as u32, direction), 0)?;
+        let each = map::read_per_cpu::<HealthCounts>(fd(table), health_index(point as u32, direction));
         let mut sum = [0; Health::COUNT];
-        for values in each.iter() {
-            add(&mut sum, values);
-        }
+        each.context("cannot read the self-counters")?.iter().for_each(|values| add(&mut sum, values));
         Ok(sum)
     };
     (0..=points).map(|p| Ok([read(p, Direction::Ingress)?, read(p, Direction::Egress)?])).collect()
