@@ -6,7 +6,7 @@ use crate::{
     link, monitor,
     pins::directory::{BPFFS, mounted},
     preflight::{self, Finding, Kernel, State},
-    probe::Probe,
+    probe::{Probe, tables},
     web::Live,
     why,
 };
@@ -65,12 +65,19 @@ fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {
             None => finding(
                 State::Ok,
                 "programs",
-                "the kernel takes the programs, and their tables fit".to_owned(),
+                format!("the kernel takes the programs, and their tables fit: {}", sizes(watch)),
             ),
             Some(why) => finding(State::Warn, "programs", format!("{why}; ingress is watched by tc")),
         },
         Err(e) => finding(State::Fail, "programs", why::text(&e)),
     })
+}
+
+/// What the tables have room for, and what that costs.
+fn sizes(watch: &Watch) -> String {
+    let mib = tables::memory(watch, monitor::room(watch.services.len())) as f64 / f64::from(1 << 20);
+    let sizes = tables::sizes(watch).map(|sizes| sizes.to_string()).unwrap_or_default();
+    format!("{sizes}; at most {mib:.1} MiB of kernel memory")
 }
 
 /// Whether `run --pin` could do what it is for. Nothing is less without it that was not asked for.

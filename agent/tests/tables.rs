@@ -65,7 +65,7 @@ fn establish(maps: &mut Maps, flows: impl IntoIterator<Item = (FlowKey4, Flow)>)
         let flow = Flow { tag: FlowKey::V4(key).tag(), ..flow };
         assert_eq!(maps.v4.flows.insert(&key, &flow, &mut high[0]).unwrap(), Some(true));
     }
-    slots::raise(&mut maps.marks, high).unwrap();
+    slots::raise(&maps.marks, high).unwrap();
 }
 
 fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {

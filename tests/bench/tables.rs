@@ -10,7 +10,7 @@ use agent_ebpf::flow::{Flow, FlowKey4};
 use agent_ebpf::layout::{High, maps as names, maps::capacity};
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::Ebpf;
-use aya::maps::{Map, MapData, PerCpuArray};
+use aya::maps::MapData;
 use nix::unistd::Pid;
 
 /// Services that there is room for.
@@ -40,7 +40,7 @@ pub fn of_process<K, V>(pid: Pid, entries: u32) -> Result<MapData> {
 }
 
 /// A process's tables of established IPv4 flows with room for so many, and how far they are used.
-pub fn established(pid: Pid, room: u32) -> Result<(Established, PerCpuArray<MapData, High>)> {
+pub fn established(pid: Pid, room: u32) -> Result<(Established, MapData)> {
     let mut open = |name: &str| match name {
         names::FLOWS4 => of_process::<FlowKey4, u32>(pid, room),
         names::SLOTS4 => of_process::<u32, Flow>(pid, room),
@@ -48,6 +48,5 @@ pub fn established(pid: Pid, room: u32) -> Result<(Established, PerCpuArray<MapD
         _ => of_process::<(), u32>(pid, room),
     };
     let flows = Established::open(slots::V4, &mut open)?;
-    let high = of_process::<u32, High>(pid, capacity::HIGH as u32)?;
-    Ok((flows, PerCpuArray::try_from(Map::PerCpuArray(high))?))
+    Ok((flows, of_process::<u32, High>(pid, capacity::HIGH as u32)?))
 }

@@ -189,17 +189,20 @@ fn filters_are_put_back_when_their_qdisc_is_deleted() {
     assert_eq!(agent.wait().0.code(), Some(0));
 }
 
-/// What an agent watches, and what it says of the rest in its log.
+/// What an agent watches, what it says of the rest in its log and where it is asked whether it is ready, and the metric of
+/// br0 beside eth0.
 #[track_caller]
-fn points_of(pair: &Pair, launch: Launch) -> (Vec<String>, Vec<String>, String) {
+fn points_of(pair: &Pair, launch: Launch) -> (Vec<String>, Vec<String>, String, Option<f64>) {
     let agent = launch.start(&pair.left);
     let metrics = agent.metrics();
     let attached = metrics.matching("fivetuple_attached", &[("hook", "ingress"), ("mode", "tcx")]);
     let points = attached.filter_map(|(labels, _)| labels.get("point").cloned()).collect();
     let said = agent.log().into_iter().filter(|l| l.contains("watched") && !l.contains("serving")).collect();
     let ready = agent.get("/-/ready?verbose");
+    let labels = [("interface", "br0"), ("at", "eth0")];
+    let twice = metrics.matching("fivetuple_watched_twice", &labels).map(|(_, value)| value).next();
     agent.stop();
-    (points, said, ready)
+    (points, said, ready, twice)
 }
 
 /// The kernel of the tests has bridges; of bonds and VLANs the choice itself has tests.
@@ -208,20 +211,20 @@ fn no_packet_is_watched_twice_unless_it_is_asked_for() {
     let pair = Pair::new();
     pair.left.ip("link add br0 type bridge\nlink set br0 up\nlink set eth0 master br0\n");
     pair.left.ip("link add v0 type veth peer name v1\nlink set v0 up\nlink set v1 up\n");
-    let (points, said, ready) = points_of(&pair, Launch::default());
-    assert_eq!(points, ["eth0", "v0", "v1"]);
+    let (points, said, ready, twice) = points_of(&pair, Launch::default());
+    assert_eq!((points, twice), (vec!["eth0".into(), "v0".into(), "v1".into()], Some(0.0)));
     let why = "br0 is not watched: all that passes it is seen at eth0";
     assert!(said.len() == 1 && said[0].contains(why) && said[0].contains("level=info"), "{said:?}");
     assert!(ready.contains(why), "{ready}");
 
-    let (points, said, ready) = points_of(&pair, Launch::interfaces(&["br0", "eth0"]));
-    assert_eq!(points, ["br0", "eth0"]);
+    let (points, said, ready, twice) = points_of(&pair, Launch::interfaces(&["br0", "eth0"]));
+    assert_eq!((points, twice), (vec!["br0".into(), "eth0".into()], Some(1.0)));
     let why = "br0 and eth0 are both watched and see the same packets";
     assert!(said.len() == 1 && said[0].contains(why) && said[0].contains("level=warn"), "{said:?}");
     assert!(ready.contains(why), "{ready}");
 
     let text = "interfaces:\n  - name: v0\n    point: outside\n  - name: \"*\"\n  - name: \"!v*\"\n";
-    let (points, said, _) = points_of(&pair, Launch::configuration(text));
+    let (points, said, _, _) = points_of(&pair, Launch::configuration(text));
     assert_eq!(points, ["eth0", "outside"]);
     assert_eq!(said.len(), 1, "{said:?}");
 }

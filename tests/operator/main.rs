@@ -11,6 +11,7 @@ mod full;
 mod hand;
 mod interfaces;
 mod life;
+mod memory;
 mod mixin;
 mod older;
 mod pins;

@@ -263,6 +263,12 @@ impl Exposition {
         });
         let help = "Whether a direction of a point is watched, by how: 1 at one mode at most, 0 at all where it is not.";
         gauges(encoder, "fivetuple_attached", help, attached)?;
+        let twice = snapshot.twice.iter().map(|twice| {
+            let labels = vec![("interface", twice.name.as_str()), ("at", twice.at.as_str())];
+            (labels, u64::from(!twice.left_out))
+        });
+        let help = "Interfaces all of whose packets pass another one that is watched, at: 1 where both are watched, so that sums over both count them twice, 0 where it is left out for that.";
+        gauges(encoder, "fivetuple_watched_twice", help, twice)?;
         if !snapshot.programs.is_empty() {
             let runs = snapshot.programs.iter().map(|p| (vec![("program", p.program)], p.runs));
             counters(encoder, "fivetuple_program_runs", "Runs of a kernel program.", runs)?;

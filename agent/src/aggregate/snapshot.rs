@@ -2,8 +2,8 @@
 
 use super::inside::{Figures, Pair};
 use crate::{
-    alert::figures::Figures as AlertFigures, connection::second_leg::LegState, connection_log::Lines,
-    process::Process,
+    alert::figures::Figures as AlertFigures, config::choice::Twice, connection::second_leg::LegState,
+    connection_log::Lines, process::Process,
 };
 use agent_ebpf::{counter::COUNTERS, health::Health};
 use std::{
@@ -25,6 +25,8 @@ pub struct Snapshot {
     pub health: Vec<[[u64; Health::COUNT]; 2]>,
     /// Where the programs hang.
     pub attached: Vec<Attached>,
+    /// Interfaces that see what others see.
+    pub twice: Vec<Twice>,
     /// Fill of the kernel's tables.
     pub tables: Vec<Table>,
     /// What came of the records on the ring.

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     aggregate::shown::Shown,
     connection_log::{self, sample::Rate},
+    probe::tables::ENTRIES,
 };
 use ipnet::IpNet;
 use serde_saphyr::Spanned;
@@ -184,24 +185,15 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn tables(&mut self, raw: &RawTables) -> Tables {
-        let mut tables = Tables::default();
-        for (key, at, to) in [
-            ("flows", &raw.flows, &mut tables.flows),
-            ("half_open", &raw.half_open, &mut tables.half_open),
-            ("closed", &raw.closed, &mut tables.closed),
-        ] {
-            if let Some(at) = at
-                && let Some(value) = self.read(&format!("tables.{key}"), at, entries)
-            {
-                *to = value;
-            }
-        }
-        if let Some(at) = &raw.ring_bytes
-            && let Some(value) = self.read("tables.ring_bytes", at, ring_bytes)
-        {
-            tables.ring_bytes = value;
-        }
-        tables
+        let mut entries = |key: &str, at: &Option<Spanned<String>>| {
+            at.as_ref().and_then(|at| self.read(&format!("tables.{key}"), at, entries))
+        };
+        let (flows, half_open) = (entries("flows", &raw.flows), entries("half_open", &raw.half_open));
+        let closed = entries("closed", &raw.closed);
+        let ring_bytes =
+            raw.ring_bytes.as_ref().and_then(|at| self.read("tables.ring_bytes", at, ring_bytes));
+        let memory = raw.memory.as_ref().and_then(|at| self.read("tables.memory", at, value::bytes));
+        Tables { memory, flows, half_open, closed, ring_bytes }
     }
 
     pub(super) fn addresses(&mut self, raw: &RawAddresses) -> Shown {
@@ -242,8 +234,12 @@ impl<'a> Checker<'a> {
 /// Entries of a table; the top keeps one table below about 4 GiB of kernel memory.
 fn entries(text: &str) -> Result<u32, String> {
     match text.replace('_', "").parse::<u32>() {
-        Ok(n @ 256..=16_777_216) => Ok(n),
-        _ => Err(format!("{text:?} is not a table size; write a number of entries from 256 to 16777216")),
+        Ok(n) if ENTRIES.contains(&n) => Ok(n),
+        _ => Err(format!(
+            "{text:?} is not a table size; write a number of entries from {} to {}",
+            ENTRIES.start(),
+            ENTRIES.end()
+        )),
     }
 }
 

@@ -48,6 +48,8 @@ pub struct FileSettings {
     pub limits: Limits,
     /// Limits in space.
     pub tables: Tables,
+    /// The line of `tables.memory`; 0 without.
+    pub memory_line: u64,
     /// What is shown of addresses.
     pub addresses: Shown,
     /// The connection log; off where the file says nothing of it.
@@ -112,6 +114,7 @@ pub(super) struct RawLimits {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct RawTables {
+    pub(super) memory: Option<Spanned<String>>,
     pub(super) flows: Option<Spanned<String>>,
     pub(super) half_open: Option<Spanned<String>>,
     pub(super) closed: Option<Spanned<String>>,
@@ -140,11 +143,22 @@ pub fn parse(text: &str, directory: &Path) -> Result<FileSettings, Vec<Problem>>
     let services = checker.services(&raw.services);
     let limits = checker.limits(&raw.limits);
     let tables = checker.tables(&raw.tables);
+    let memory_line = raw.tables.memory.as_ref().map_or(0, |at| at.referenced.line());
     let addresses = checker.addresses(&raw.addresses);
     let connection_log = raw.connection_log.as_ref().map(|log| checker.connection_log(log));
     let alerts = checker.alerts(&raw.alerts, &Known::of(&interfaces, &patterns, &services));
     if checker.problems.is_empty() {
-        Ok(FileSettings { interfaces, patterns, services, limits, tables, addresses, connection_log, alerts })
+        Ok(FileSettings {
+            interfaces,
+            patterns,
+            services,
+            limits,
+            tables,
+            memory_line,
+            addresses,
+            connection_log,
+            alerts,
+        })
     } else {
         checker.problems.sort_by_key(|p| p.line);
         Err(checker.problems)

@@ -1,7 +1,7 @@
 //! Tests of the configuration file: what is read, and how each fault is told.
 
 use super::*;
-use crate::connection_log::sample::Rate;
+use crate::{config::Watch, connection_log::sample::Rate, probe::tables};
 use std::time::Duration;
 
 /// As of a file in a folder that is not there.
@@ -34,7 +34,8 @@ fn the_example_loads() {
     assert_eq!(example.interfaces.len(), 2);
     assert_eq!(example.services.len(), 2);
     assert_eq!(example.limits, Limits::default(), "the example shows the defaults");
-    assert_eq!(example.tables, Tables::default(), "the example shows the defaults");
+    let sizes = |tables| tables::sizes(&Watch { tables, ..Watch::default() }).unwrap();
+    assert_eq!(sizes(example.tables), sizes(Tables::default()), "the example shows the defaults");
     assert_eq!(example.addresses, Shown::default(), "the example shows the defaults");
     assert_eq!(example.connection_log, None, "off by default");
     assert_eq!(example.alerts, alert::Settings::default(), "the example shows the defaults");
@@ -127,8 +128,8 @@ fn values_are_read() {
     assert_eq!(file.services[0].prefixes.len(), 2);
     assert_eq!(file.services[1].ports, [], "no ports means every port");
     assert_eq!(file.limits.time_wait, Duration::from_millis(100));
-    assert_eq!(file.tables.flows, 1_000_000);
-    assert_eq!(file.tables.ring_bytes, 65_536);
+    assert_eq!(file.tables.flows, Some(1_000_000));
+    assert_eq!(file.tables.ring_bytes, Some(65_536));
 }
 
 /// What the example shows of alerts behind its comment signs is valid, too.

@@ -8,7 +8,10 @@ pub mod file;
 pub mod nearest;
 pub mod value;
 
-use crate::{aggregate::shown::Shown, alert, cli, connection_log, http::listen::ListenAddress, link, why};
+use crate::{
+    aggregate::shown::Shown, alert, cli, connection_log, http::listen::ListenAddress, link, probe::tables,
+    why,
+};
 use choice::{Pattern, Twice};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
@@ -135,23 +138,19 @@ impl Default for Limits {
     }
 }
 
-/// Limits in space.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Limits in space, as far as the operator gives any; [`crate::probe::tables`] makes sizes of them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tables {
+    /// Bytes of kernel memory that all tables together may take.
+    pub memory: Option<u64>,
     /// Open IPv4 connections; IPv6 has a table of its own, a quarter as large, and so have the two below.
-    pub flows: u32,
+    pub flows: Option<u32>,
     /// IPv4 connections that were asked for and not accepted yet.
-    pub half_open: u32,
+    pub half_open: Option<u32>,
     /// Closed IPv4 five-tuples within their TIME-WAIT window.
-    pub closed: u32,
+    pub closed: Option<u32>,
     /// Bytes of the ring that carries records to the daemon.
-    pub ring_bytes: u32,
-}
-
-impl Default for Tables {
-    fn default() -> Self {
-        Self { flows: 65_536, half_open: 16_384, closed: 262_144, ring_bytes: 4 << 20 }
-    }
+    pub ring_bytes: Option<u32>,
 }
 
 /// Where the settings come from: the flags that decide what is watched.
@@ -242,6 +241,7 @@ impl Source {
             services,
             limits,
             tables,
+            memory_line,
             addresses,
             connection_log,
             alerts,
@@ -256,7 +256,14 @@ impl Source {
         if interfaces.is_empty() {
             return Err(ConfigError::NoInterface);
         }
-        Ok(Watch { interfaces, twice, services, limits, tables, addresses, connection_log, alerts })
+        let watch = Watch { interfaces, twice, services, limits, tables, addresses, connection_log, alerts };
+        match (tables::sizes(&watch), &self.file) {
+            (Err(text), Some(path)) => {
+                let problem = Problem { line: memory_line, key: "tables.memory".to_owned(), text };
+                Err(ConfigError::Invalid(path.clone(), vec![problem]))
+            }
+            _ => Ok(watch),
+        }
     }
 
     /// What the file says alone; its defaults, if there is none.
@@ -339,6 +346,14 @@ mod tests {
             let text = settings(path).unwrap_err().to_string();
             assert!(text.starts_with("--web.telemetry-path: "), "{text}");
         }
+    }
+
+    #[test]
+    fn memory_that_is_too_little_is_told_with_what_is_needed() {
+        let (file, source) = source("interfaces: [{name: eth0}]\ntables:\n  memory: 1MiB\n", &[]);
+        let text = source.load().unwrap_err().to_string();
+        let begin = format!("{}: line 3: tables.memory: is too little: ", file.path().display());
+        assert!(text.starts_with(&begin) && text.contains("; write at least "), "{text}");
     }
 
     #[test]

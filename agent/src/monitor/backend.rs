@@ -180,9 +180,10 @@ impl Monitor {
     /// The same, without the alerts that they are judged by.
     pub(super) fn figures(&self) -> Result<Snapshot> {
         let (health, ring) = self.health()?;
-        let (names, room, reload) = {
+        let (names, room, reload, twice) = {
             let in_force = self.in_force();
-            (in_force.names.clone(), in_force.room as usize, in_force.reload)
+            let twice = in_force.watch.twice.clone();
+            (in_force.names.clone(), in_force.room as usize, in_force.reload, twice)
         };
         let (points, services) = (names.points.len(), names.services.len());
         let mut totals = self.maps.totals(points, services)?;
@@ -205,6 +206,7 @@ impl Monitor {
             totals,
             open: open.collect(),
             attached,
+            twice,
             programs,
             reload,
             tables: tables

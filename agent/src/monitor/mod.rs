@@ -25,7 +25,7 @@ use crate::{
     netlink::News,
     pins::{Pins, Plan, directory::pass_over_our_xdp, own::Own},
     preflight::{self, Hook, Kernel, State, plan},
-    probe::{self, Probe},
+    probe::{Probe, tables},
     rights,
     source::{
         maps::{Maps, add},
@@ -160,8 +160,13 @@ impl Monitor {
         };
         let xdp = watch.interfaces.iter().any(wants_xdp);
         let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp, pins.as_ref())?;
-        let sizes: HashMap<_, _> = probe::capacities(&watch, room).into_iter().collect();
+        let sizes: HashMap<_, _> = tables::capacities(&watch, room).into_iter().collect();
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
+        info!(
+            memory_bytes = tables::memory(&watch, room),
+            sizes = tables::sizes(&watch).map(|sizes| sizes.to_string()).unwrap_or_default(),
+            "the tables are made"
+        );
         let points = interfaces.iter().map(|i| i.point.clone()).collect();
         let mut in_force = InForce::new(&watch, room, Names { points, services, ..Names::default() });
         in_force.apply(&watch, &maps, pins.as_ref())?;

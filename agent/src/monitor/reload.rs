@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn what_needs_a_restart_is_named() {
         let old = Watch::default();
-        let new = Watch { tables: Tables { flows: 1024, ..Tables::default() }, ..Watch::default() };
+        let new = Watch { tables: Tables { flows: Some(1024), ..Tables::default() }, ..Watch::default() };
         assert_eq!(fixed_parts(&old, &new), ["tables"]);
         assert!(fixed_parts(&old, &old).is_empty());
     }

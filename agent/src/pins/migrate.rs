@@ -15,12 +15,12 @@ use crate::{
 };
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
-    layout::{HealthCounts, High, maps as names},
+    layout::{High, maps as names},
     record::Record,
     scoreboard::Scoreboard,
 };
 use anyhow::{Context as _, Result};
-use aya::maps::{Map, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Map, MapData, RingBuf};
 use bytemuck::Pod;
 use std::{path::Path, sync::PoisonError};
 use tracing::{info, warn};
@@ -51,7 +51,7 @@ impl Pins {
             self.move_family::<FlowKey4>(source, &now, &maps.v4, &FAMILY4, &mut high[0], &mut moved)?;
             self.move_family::<FlowKey6>(source, &now, &maps.v6, &FAMILY6, &mut high[1], &mut moved)?;
             let table = MapData::from_pin(self.tables().join(names::HIGH)).context("cannot open HIGH")?;
-            slots::raise(&mut PerCpuArray::try_from(Map::PerCpuArray(table))?, high)?;
+            slots::raise(&table, high).context("cannot say how far the flow tables are used")?;
             self.drain(source, &now, &mut take, &mut moved)?;
             own.folded = source.number;
             self.save(own)?;
@@ -76,12 +76,10 @@ impl Pins {
         let old = &source.description;
         let (points, services) = (old.points.len(), old.services.len());
         if let Some(table) = self.old(source, names::TOTALS)? {
-            let table = PerCpuArray::try_from(Map::PerCpuArray(table))?;
             let totals = sum_totals(&table, old.room, points, services)?;
             own.add_by_name(now, old, &totals, services, &[]);
         }
         if let Some(table) = self.old(source, names::HEALTH)? {
-            let table = PerCpuArray::<_, HealthCounts>::try_from(Map::PerCpuArray(table))?;
             own.add_by_name(now, old, &[] as &[Totals], 0, &sum_health(&table, points)?);
         }
         Ok(())

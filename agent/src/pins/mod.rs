@@ -259,8 +259,9 @@ impl Pins {
 
 fn describe(watch: &Watch, plan: &Plan) -> Description {
     let point = |i: &Interface| Point { name: i.point.clone(), interface: i.name.clone() };
-    let capacities =
-        probe::capacities(watch, plan.room).into_iter().chain([(maps::HOPS, agent_ebpf::hops::PLACES)]);
+    let capacities = probe::tables::capacities(watch, plan.room)
+        .into_iter()
+        .chain([(maps::HOPS, agent_ebpf::hops::PLACES)]);
     let kept = capacities.filter(|(name, _)| KEPT.contains(name));
     Description {
         layout: layout::VERSION,

@@ -5,12 +5,13 @@ mod attach;
 mod debug;
 mod hold;
 pub mod object;
+pub mod tables;
 
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
     config::Watch,
     pins::Pins,
-    source::{maps::Maps, services, slots},
+    source::{maps::Maps, slots},
     sys::program,
     why,
 };
@@ -39,8 +40,6 @@ use tracing::warn;
 const CGROUP_MEMORY: (u32, u32) = (5, 11);
 /// The first Linux with `bpf_ktime_get_coarse_ns`.
 const COARSE_CLOCK: (u32, u32) = (5, 11);
-/// Entries of the services' table at least, so that a reload finds room.
-const SERVICE_ENTRIES: u32 = 4096;
 
 /// The loaded programs, and where they hang.
 pub struct Probe {
@@ -182,10 +181,12 @@ fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Opti
     let object: Cow<'_, [u8]> = if frags { object::OBJECT.into() } else { object::without_frags().into() };
     let mut loader = EbpfLoader::new();
     loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
-    let flows = [watch.tables.flows, watch.tables.flows / 4];
+    let capacities = tables::capacities(watch, room);
+    let of = |table: &str| capacities.iter().find(|(name, _)| *name == table).map_or(0, |(_, n)| *n);
+    let flows = [of(names::FLOWS4), of(names::FLOWS6)];
     let index = slots::index(flows);
     loader.override_global(INDEX, bytemuck::bytes_of(&index), true);
-    for (map, entries) in capacities(watch, room) {
+    for (map, entries) in capacities {
         loader.map_max_entries(map, entries);
     }
     if let Some(directory) = pins {
@@ -200,26 +201,6 @@ fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Opti
         slots::free_all(&ebpf, flows).context("cannot give the programs the slots of the flow tables")?;
     }
     Ok(ebpf)
-}
-
-/// Entries of every table that depends on the configuration (bytes, for the ring).
-pub fn capacities(watch: &Watch, room: u32) -> Vec<(&'static str, u32)> {
-    let tables = &watch.tables;
-    let points = watch.interfaces.len() as u32;
-    let entries = services::entries(watch.services.iter().map(|service| (0, service))).len() as u32;
-    let rest = [
-        (names::HALF_OPEN4, tables.half_open),
-        (names::HALF_OPEN6, tables.half_open / 4),
-        (names::CLOSED4, tables.closed),
-        (names::CLOSED6, tables.closed / 4),
-        (names::SCORES4, tables.flows / 4),
-        (names::SCORES6, tables.flows / 16),
-        (names::SERVICES, SERVICE_ENTRIES.max(2 * entries)),
-        (names::TOTALS, 2 * points * room),
-        (names::HEALTH, 2 * (points + 1)),
-        (names::EVENTS, tables.ring_bytes),
-    ];
-    slots::capacities([tables.flows, tables.flows / 4]).chain(rest).collect()
 }
 
 fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {
@@ -257,7 +238,7 @@ fn explain_load(error: anyhow::Error) -> anyhow::Error {
     let remedy = match errno(&error) {
         Some(libc::EPERM) => "give the agent CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or run it as root",
         Some(libc::ENOMEM) => {
-            "make the tables smaller (tables: in the configuration), or raise the memory limit"
+            "make the tables smaller (tables.memory in the configuration), or raise the memory limit"
         }
         Some(libc::E2BIG | libc::EINVAL) => "`fivetuple check` says whether this kernel is new enough",
         _ => "`fivetuple check` says what this kernel allows",

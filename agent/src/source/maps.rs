@@ -19,10 +19,10 @@ use agent_ebpf::{
     scoreboard::{Counts, Scoreboard},
     time::Nanos,
 };
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
-    maps::{Map, MapData, PerCpuArray, RingBuf},
+    maps::{Map, MapData, RingBuf},
     programs::{Program, ProgramFd},
 };
 use bytemuck::{Pod, Zeroable};
@@ -95,10 +95,10 @@ pub struct Maps {
     services: MapData,
     points: MapData,
     settings: MapData,
-    totals: PerCpuArray<MapData, [u64; COUNTERS]>,
-    health: PerCpuArray<MapData, HealthCounts>,
+    totals: MapData,
+    health: MapData,
     /// How far the slots of either family were ever used.
-    pub marks: PerCpuArray<MapData, High>,
+    pub marks: MapData,
     /// The program that lets go of established flows.
     take: ProgramFd,
     /// Services that the totals have room for.
@@ -148,19 +148,15 @@ impl Maps {
             closed: take(names::CLOSED6)?,
             scores: take(names::SCORES6)?,
         };
-        let per_cpu = |name| anyhow!("the kernel object's map {name} has another shape; rebuild the agent");
         let maps = Self {
             v4,
             v6,
             services: take(names::SERVICES)?,
             points: take(names::POINTS)?,
             settings: take(names::SETTINGS)?,
-            totals: PerCpuArray::try_from(Map::PerCpuArray(take(names::TOTALS)?))
-                .map_err(|_| per_cpu(names::TOTALS))?,
-            health: PerCpuArray::try_from(Map::PerCpuArray(take(names::HEALTH)?))
-                .map_err(|_| per_cpu(names::HEALTH))?,
-            marks: PerCpuArray::try_from(Map::PerCpuArray(take(names::HIGH)?))
-                .map_err(|_| per_cpu(names::HIGH))?,
+            totals: take(names::TOTALS)?,
+            health: take(names::HEALTH)?,
+            marks: take(names::HIGH)?,
             take: program,
             room,
         };
@@ -236,7 +232,7 @@ impl Maps {
     }
 
     /// Every flow that has begun.
-    pub fn flows(&self) -> Result<Vec<Sight>> {
+    pub fn flows(&self) -> io::Result<Vec<Sight>> {
         let mut out = Vec::new();
         let [v4, v6] = self.high()?;
         self.v4.flows::<FlowKey4>(v4, &mut out)?;
@@ -245,7 +241,7 @@ impl Maps {
     }
 
     /// How far the slots of either family were ever used.
-    pub fn high(&self) -> Result<High> {
+    pub fn high(&self) -> io::Result<High> {
         slots::high(&self.marks)
     }
 
@@ -279,21 +275,15 @@ impl Family {
 }
 
 /// As [`Maps::totals`], of a table with room for so many services.
-pub fn sum_totals(
-    table: &PerCpuArray<MapData, [u64; COUNTERS]>,
-    room: u32,
-    points: usize,
-    services: usize,
-) -> Result<Vec<Totals>> {
+pub fn sum_totals(table: &MapData, room: u32, points: usize, services: usize) -> Result<Vec<Totals>> {
     let mut out = Vec::with_capacity(points * services);
     for point in 0..points {
         for svc in 0..services {
             let mut sum = Totals::default();
             for direction in Direction::ALL {
                 let index = totals_index(room, point as u8, svc as u16, *direction);
-                for values in table.get(&index, 0).context("cannot read the totals")?.iter() {
-                    add(&mut sum.0, values);
-                }
+                let each = map::read_per_cpu::<[u64; COUNTERS]>(fd(table), index);
+                each.context("cannot read the totals")?.iter().for_each(|values| add(&mut sum.0, values));
             }
             out.push(sum);
         }
@@ -302,16 +292,11 @@ pub fn sum_totals(
 }
 
 /// As [`Maps::health`], of a table.
-pub fn sum_health(
-    table: &PerCpuArray<MapData, HealthCounts>,
-    points: usize,
-) -> Result<Vec<[HealthCounts; 2]>> {
+pub fn sum_health(table: &MapData, points: usize) -> Result<Vec<[HealthCounts; 2]>> {
     let read = |point: usize, direction| -> Result<HealthCounts> {
-        let each = table.get(&health_index(point as u32, direction), 0)?;
+        let each = map::read_per_cpu::<HealthCounts>(fd(table), health_index(point as u32, direction));
         let mut sum = [0; Health::COUNT];
-        for values in each.iter() {
-            add(&mut sum, values);
-        }
+        each.context("cannot read the self-counters")?.iter().for_each(|values| add(&mut sum, values));
         Ok(sum)
     };
     (0..=points).map(|p| Ok([read(p, Direction::Ingress)?, read(p, Direction::Egress)?])).collect()

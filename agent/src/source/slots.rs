@@ -14,11 +14,10 @@ use agent_ebpf::{
     index::MAX_SLOTS,
     layout::{High, Index, Take, maps as names},
 };
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::Result;
 use aya::{
     Ebpf,
-    maps::{Map, MapData, PerCpuArray, PerCpuValues},
-    util::nr_cpus,
+    maps::{Map, MapData},
 };
 use std::{
     hash::{BuildHasher as _, RandomState},
@@ -177,21 +176,18 @@ pub fn take(program: BorrowedFd<'_>, key: FlowKey, flow: &Flow) -> io::Result<bo
 }
 
 /// How far the slots of either family were ever used.
-pub fn high(table: &PerCpuArray<MapData, High>) -> Result<High> {
+pub fn high(marks: &MapData) -> io::Result<High> {
     let mut out = High::default();
     for entry in 0..2 {
-        for [v4, v6] in table.get(&entry, 0).context("cannot read how far the flow tables are used")?.iter() {
-            out = [out[0].max(*v4), out[1].max(*v6)];
+        for [v4, v6] in map::read_per_cpu::<High>(fd(marks), entry)? {
+            out = [out[0].max(v4), out[1].max(v6)];
         }
     }
     Ok(out)
 }
 
 /// Say that slots were used so far, beside those that the programs took.
-pub fn raise(table: &mut PerCpuArray<MapData, High>, to: High) -> Result<()> {
-    let processors = nr_cpus().map_err(|(file, e)| anyhow!(e).context(file))?;
-    let before = table.get(&1, 0)?.iter().next().copied().unwrap_or_default();
-    let to = [to[0].max(before[0]), to[1].max(before[1])];
-    let all = PerCpuValues::try_from(vec![to; processors])?;
-    table.set(1, all, 0).context("cannot say how far the flow tables are used")
+pub fn raise(marks: &MapData, to: High) -> io::Result<()> {
+    let before = map::read_per_cpu::<High>(fd(marks), 1)?.first().copied().unwrap_or_default();
+    map::fill_per_cpu(fd(marks), 1, &[to[0].max(before[0]), to[1].max(before[1])])
 }

@@ -25,7 +25,6 @@ use agent_ebpf::{
     time::Nanos,
     traffic::{Close, Traffic},
 };
-use anyhow::Result;
 use std::{io, time::Duration};
 
 /// How long an ended flow stays, so that the segments that were still on their way find it.
@@ -117,7 +116,7 @@ pub fn sweep(
     now: Nanos,
     how: How<'_>,
     open: &mut dyn FnMut(FlowKey, &Flow),
-) -> Result<Sweep> {
+) -> io::Result<Sweep> {
     let out = Sweep {
         open: vec![OpenFlows::default(); own.len()],
         closed_full: vec![0; own.len() / services.max(1)],

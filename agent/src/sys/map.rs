@@ -1,6 +1,6 @@
 //! Entries of a map, one by one and in batches.
 
-use super::{bpf, owned};
+use super::{bpf, owned, processors::processors};
 use bytemuck::{Pod, Zeroable};
 use std::{
     io,
@@ -102,6 +102,21 @@ fn read_with<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K, flags: u64) -> io::Re
     let mut value = V::zeroed();
     let found = absent(bpf(BPF_MAP_LOOKUP_ELEM, &mut Element::new(map, key, &raw mut value as u64, flags)))?;
     Ok(found.then_some(value))
+}
+
+/// Read an entry of a per-CPU array: its value on each processor.
+pub fn read_per_cpu<V: Pod>(map: BorrowedFd<'_>, index: u32) -> io::Result<Vec<V>> {
+    const { assert!(size_of::<V>().is_multiple_of(8), "the kernel puts each value on a whole word") };
+    let mut values = vec![V::zeroed(); processors()?];
+    bpf(BPF_MAP_LOOKUP_ELEM, &mut Element::new(map, &index, values.as_mut_ptr() as u64, 0))?;
+    Ok(values)
+}
+
+/// Give an entry of a per-CPU map this value on every processor.
+pub fn fill_per_cpu<V: Pod>(map: BorrowedFd<'_>, index: u32, value: &V) -> io::Result<()> {
+    const { assert!(size_of::<V>().is_multiple_of(8), "as for `read_per_cpu`") };
+    let values = vec![*value; processors()?];
+    bpf(BPF_MAP_UPDATE_ELEM, &mut Element::new(map, &index, values.as_ptr() as u64, 0)).map(drop)
 }
 
 /// Visit every key of a map, one by one: for small maps, and those that have no batches.

@@ -3,6 +3,7 @@
 pub mod cell;
 pub mod map;
 pub mod pin;
+pub mod processors;
 pub mod program;
 
 use agent_ebpf::time::Nanos;

@@ -141,7 +141,7 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
 fn fill(pid: Pid, room: u32, size: u32) -> Result<Nanos> {
     let now = sys::monotonic();
     let half = Half { last_seen: now, bits: Half::SEEN, ..Half::default() };
-    let (flows, mut high) = tables::established(pid, room)?;
+    let (flows, marks) = tables::established(pid, room)?;
     let mut used = [0; 2];
     for n in 0..size {
         let key = FlowKey4 { low: n >> 14, high: 1 << 31, ports: 443 << 16 | (n & 0x3fff), scope: 0 };
@@ -154,7 +154,7 @@ fn fill(pid: Pid, room: u32, size: u32) -> Result<Nanos> {
         };
         flows.insert(&key, &flow, &mut used[0])?.context("the table is full")?;
     }
-    slots::raise(&mut high, used)?;
+    slots::raise(&marks, used)?;
     Ok(now)
 }
 

@@ -386,6 +386,13 @@ pub fn compare(rig: &mut Rig, packets: &[Packet]) -> Result<Knowledge, String> {
     let host = knowledge(&mut asked);
     alike(&knowledge(&mut hurried), &host).map_err(|why| format!("on the host, the short way: {why}"))?;
     let kernel = rig.end();
+    let full = [Health::FlowTableFull, Health::HalfOpenFull, Health::ClosedFull, Health::ScoreboardFull];
+    if let Some(what) = full.into_iter().find(|what| kernel.health(*what) > host.health(*what)) {
+        return Err(format!(
+            "{what:?}: the rig's tables, {ENTRIES} entries each, have no room for all of this, and what they hold is no \
+             fault of the programs'; an agent that sees so many connections is started `alone`"
+        ));
+    }
     alike(&kernel, &host)?;
     Ok(kernel)
 }
