@@ -51,7 +51,7 @@ pub trait World {
     fn point(&self, ifindex: u32) -> Option<u8>;
     /// The place where an established flow probably is, if that is known at once; whose it is the caller has to see.
     fn likely(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// An established flow.
+    /// An established flow, for certain; costs more.
     fn flow(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// A flow not seen to be a conversation yet.
     fn half_open(&self, key: &FlowKey) -> Option<*mut Flow>;
@@ -255,7 +255,14 @@ fn follow<W: World>(w: &W, x: &mut Scratch, h: *mut HealthCounts) {
 
 #[inline(never)]
 fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCounts) {
-    let mut entry = match w.flow(x.key::<V6>()) {
+    // A SYN seldom has a flow, and there is no hint to what is not there.
+    let hinted = if x.segment.flags.syn() { None } else { w.likely(x.key::<V6>()) };
+    let found = match hinted {
+        // SAFETY: the entry is a flow's. Another processor may be changing it; a word is whole, and asked again under the lock.
+        Some(e) if unsafe { (&raw const (*e).tag).read_volatile() } == x.sighting.tag => Some(e),
+        _ => w.flow(x.key::<V6>()),
+    };
+    let mut entry = match found {
         Some(e) => e,
         None => match unconfirmed::<W, V6>(w, x) {
             Some(e) => e.as_ptr(),

@@ -52,15 +52,10 @@ macro_rules! family {
                 }
             }
 
-            /// The slot of a key's flow.
+            /// The slot of a key's flow, for certain.
             #[inline(never)]
             pub fn find(key: &$key) -> Option<NonNull<Flow>> {
                 let tag = FlowKey::$any(*key).tag();
-                if let Some(slot) = likely(key)
-                    && tag_of(slot) == tag
-                {
-                    return NonNull::new(slot);
-                }
                 // SAFETY: a word is whole.
                 let number = *unsafe { $flows.get(key) }?;
                 let slot = $slots.get_ptr_mut(number)?;
