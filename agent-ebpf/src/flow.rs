@@ -346,6 +346,17 @@ impl Flow {
         }
     }
 
+    /// Whose an entry is at this moment, while other processors may change it: a word is whole, and is to be asked again
+    /// under the lock.
+    ///
+    /// # Safety
+    /// `entry` must point to a flow.
+    #[inline(always)]
+    pub unsafe fn tag_of(entry: *const Self) -> u32 {
+        // SAFETY: as the caller promises.
+        unsafe { (&raw const (*entry).tag).read_volatile() }
+    }
+
     /// Whether `bit` is set.
     #[inline(always)]
     pub const fn has(&self, bit: u16) -> bool {

@@ -163,6 +163,11 @@ fn a_flow_that_went_on_since_it_was_read_is_not_let_go() {
     assert_eq!(maps.v4.flows.get(&key4(1)).unwrap().map(|flow| flow.tag), Some(there.tag));
     assert!(maps.let_go(FlowKey::V4(key4(1)), &there).unwrap());
     assert!(maps.v4.flows.get(&key4(1)).unwrap().is_none());
+    let six = FlowKey6 { low: Addr([1, 2, 3, 4]), high: Addr([5, 6, 7, 8]), ports: 9, scope: 10 };
+    let there_too = Flow { tag: FlowKey::V6(six).tag(), ..there };
+    assert_eq!(maps.v6.flows.insert(&six, &there_too, &mut 0).unwrap(), Some(true));
+    assert!(maps.let_go(FlowKey::V6(six), &there_too).unwrap());
+    assert!(maps.v6.flows.get(&six).unwrap().is_none());
     // Its slot is the next to be taken.
     establish(&mut maps, [(key4(2), there)]);
     assert_eq!(maps.high().unwrap(), [1, 0]);

@@ -57,7 +57,8 @@ pub trait World {
     fn half_open(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// Makes a half-open flow, blank but for its tag, or finds the one another processor has just made; `None` when the table is full.
     fn create(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// A place in the flow table, found or made: blank but for its tag and `Flow::MOVED`; `None` when that table is full.
+    /// A place in the flow table, found or made: with its tag and `Flow::MOVED`, and nothing else that means anything; `None`
+    /// when that table is full.
     fn reserve(&self, key: &FlowKey) -> Option<*mut Flow>;
     /// Room for a flow on its way there; nothing else uses it meanwhile. Its contents mean nothing.
     fn moving(&self) -> Option<*mut Flow>;
@@ -258,8 +259,16 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
     // A SYN seldom has a flow, and there is no hint to what is not there.
     let hinted = if x.segment.flags.syn() { None } else { w.likely(x.key::<V6>()) };
     let found = match hinted {
-        // SAFETY: the entry is a flow's. Another processor may be changing it; a word is whole, and asked again under the lock.
-        Some(e) if unsafe { (&raw const (*e).tag).read_volatile() } == x.sighting.tag => Some(e),
+        // An old hint may lead to a slot that another processor is just giving to this very key, and has not put in the map
+        // yet: it is marked.
+        // SAFETY: the entry is a flow's; a word is whole.
+        Some(e)
+            if unsafe {
+                Flow::tag_of(e) == x.sighting.tag && (&raw const (*e).bits).read_volatile() & Flow::MOVED == 0
+            } =>
+        {
+            Some(e)
+        }
         _ => w.flow(x.key::<V6>()),
     };
     let mut entry = match found {

@@ -20,13 +20,6 @@ use aya_ebpf::{
 };
 use core::ptr::NonNull;
 
-/// Whose the flow of a slot is, as of this moment.
-#[inline(always)]
-fn tag_of(slot: *mut Flow) -> u32 {
-    // SAFETY: the pointer is to a map value. Another processor may be changing it; a word is whole.
-    unsafe { (&raw const (*slot).tag).read_volatile() }
-}
-
 macro_rules! family {
     ($name:ident, $key:ident, $any:ident, $place:literal, $flows:ident, $slots:ident, $keys:ident, $free:ident, $index:ident) => {
         pub mod $name {
@@ -59,14 +52,15 @@ macro_rules! family {
                 // SAFETY: a word is whole.
                 let number = *unsafe { $flows.get(key) }?;
                 let slot = $slots.get_ptr_mut(number)?;
-                if tag_of(slot) != tag {
+                // SAFETY: the pointer is to a map value.
+                if unsafe { Flow::tag_of(slot) } != tag {
                     return None;
                 }
                 hint(key, number);
                 NonNull::new(slot)
             }
 
-            /// The same, made if need be: blank but for its tag and `Flow::MOVED`.
+            /// The same, made if need be: with its tag and `Flow::MOVED`, and whatever else stood there.
             #[inline(never)]
             pub fn reserve(key: &$key) -> Option<NonNull<Flow>> {
                 let mut number = 0u32;
@@ -83,8 +77,9 @@ macro_rules! family {
                 // SAFETY: the slot is nobody's; who knows it from before finds another tag, or none, under this lock.
                 // What else stands in it nobody reads until the mark goes, and then all of it is written.
                 unsafe {
-                    (*slot).tag = FlowKey::$any(*key).tag();
-                    (*slot).bits = Flow::MOVED;
+                    // The mark first: who finds the tag by an old hint sees it.
+                    (&raw mut (*slot).bits).write_volatile(Flow::MOVED);
+                    (&raw mut (*slot).tag).write_volatile(FlowKey::$any(*key).tag());
                 }
                 unlock(slot);
                 // SAFETY: as above; and this processor's own.

@@ -153,19 +153,12 @@ impl Established {
 
 /// The request to let go of a flow as it was read.
 fn unchanged(key: FlowKey, flow: &Flow) -> Take {
-    let mut words = [0; 10];
-    let v6 = match key {
-        FlowKey::V4(k) => {
-            words[..4].copy_from_slice(&[k.low, k.high, k.ports, k.scope]);
-            0
-        }
-        FlowKey::V6(k) => {
-            words[..4].copy_from_slice(&k.low.0);
-            words[4..8].copy_from_slice(&k.high.0);
-            words[8..].copy_from_slice(&[k.ports, k.scope]);
-            1
-        }
+    let (v6, bytes) = match &key {
+        FlowKey::V4(k) => (0, bytemuck::bytes_of(k)),
+        FlowKey::V6(k) => (1, bytemuck::bytes_of(k)),
     };
+    let mut words = [0; 10];
+    bytemuck::bytes_of_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
     let segments = [flow.half[0].segments, flow.half[1].segments];
     Take { key: words, v6, tag: flow.tag, segments, bits: flow.bits.into(), reserved: 0 }
 }
