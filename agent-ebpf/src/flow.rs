@@ -357,6 +357,16 @@ impl Flow {
         unsafe { (&raw const (*entry).tag).read_volatile() }
     }
 
+    /// Whether an entry is marked with [`Flow::MOVED`], as [`Flow::tag_of`].
+    ///
+    /// # Safety
+    /// `entry` must point to a flow.
+    #[inline(always)]
+    pub unsafe fn is_moved(entry: *const Self) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe { (&raw const (*entry).bits).read_volatile() & Self::MOVED != 0 }
+    }
+
     /// Whether `bit` is set.
     #[inline(always)]
     pub const fn has(&self, bit: u16) -> bool {

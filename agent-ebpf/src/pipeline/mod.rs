@@ -261,14 +261,8 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
     let found = match hinted {
         // An old hint may lead to a slot that another processor is just giving to this very key, and has not put in the map
         // yet: it is marked.
-        // SAFETY: the entry is a flow's; a word is whole.
-        Some(e)
-            if unsafe {
-                Flow::tag_of(e) == x.sighting.tag && (&raw const (*e).bits).read_volatile() & Flow::MOVED == 0
-            } =>
-        {
-            Some(e)
-        }
+        // SAFETY: the entry is a flow's.
+        Some(e) if unsafe { Flow::tag_of(e) == x.sighting.tag && !Flow::is_moved(e) } => Some(e),
         _ => w.flow(x.key::<V6>()),
     };
     let mut entry = match found {

@@ -33,7 +33,7 @@ pub(super) fn unconfirmed<W: World, const V6: bool>(w: &W, x: &mut Scratch) -> O
         && let Some(e) = w.flow(x.key::<V6>())
     {
         // SAFETY: the entry is a flow's; the mark goes only once, when the place has been filled.
-        if unsafe { (&raw const (*e).bits).read_volatile() } & Flow::MOVED == 0 {
+        if unsafe { !Flow::is_moved(e) } {
             w.abandon(x.key::<V6>());
         }
         x.waiting = false;
