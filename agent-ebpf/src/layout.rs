@@ -21,6 +21,8 @@ pub const TC_EGRESS: &str = "ft_tc_out";
 
 /// tc program that is never attached: the daemon has it run on a [`Take`].
 pub const TAKE: &str = "ft_take";
+/// The same, on a [`Read`].
+pub const READ: &str = "ft_read";
 
 /// Read-only globals of the programs: [`Config`] and [`Index`].
 pub const CONFIG: &str = "CONFIG";
@@ -73,6 +75,7 @@ maps! {
     OPTIONS = 1, "Per-CPU room for TCP options.";
     BLANK = 1, "Zeroes to make entries from.";
     TICK = 1, "Per-CPU `Tick`.";
+    ROWS = 1, "What the last run of `ft_read` brought: `AT_ONCE` times a `Row`; mapped by the daemon.";
     CLOCK = 1, "The time of the next packet, for tests that hand it in.";
 }
 
@@ -194,6 +197,34 @@ pub struct Take {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<Take>() == 72);
+
+/// The packet that [`READ`] is run on: copies flows, each under its lock, to the map `ROWS`. The program returns how many slots
+/// it looked at.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Read {
+    /// The first slot.
+    pub first: u32,
+    /// 1: of IPv6.
+    pub v6: u32,
+    /// Explicit padding, always 0: a packet is at least an Ethernet header.
+    pub reserved: [u32; 2],
+}
+const _: () = assert!(size_of::<Read>() == 16);
+
+/// Slots that a [`Read`] looks at, at most.
+pub const AT_ONCE: usize = 128;
+
+/// A slot as [`READ`] found it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Pod, Zeroable)]
+pub struct Row {
+    /// The flow; of one that is nobody's only the tag is written, 0.
+    pub flow: Flow,
+    /// Whose it is, in the key's own words, or just was: the flow's tag tells.
+    pub key: [u32; 10],
+}
+const _: () = assert!(size_of::<Row>() == 296);
 
 /// One more than the highest slot that this processor ever took, of IPv4 and IPv6; 0 for none.
 pub type High = [u32; 2];

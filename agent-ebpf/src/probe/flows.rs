@@ -11,7 +11,7 @@ use crate::{
 use agent_ebpf::{
     flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     index,
-    layout::Take,
+    layout::{AT_ONCE, Read, Row, Take},
     wire::Addr,
 };
 use aya_ebpf::{
@@ -105,6 +105,32 @@ macro_rules! family {
                 find(key)
             }
 
+            /// Copies flows from this slot on, with their keys; how many slots it looked at.
+            #[inline(never)]
+            pub fn read(first: u32) -> u32 {
+                let Some(rows) = ROWS.get_ptr_mut(0) else { return 0 };
+                let mut row: *mut Row = rows.cast();
+                for i in 0..AT_ONCE as u32 {
+                    let (Some(slot), Some(key)) = ($slots.get_ptr_mut(first + i), $keys.get_ptr(first + i))
+                    else {
+                        return i;
+                    };
+                    // SAFETY: the flow is read under its lock, and a key that is being written meanwhile is not its tag's; as
+                    // many rows as are counted here have room.
+                    unsafe {
+                        (*row).flow.tag = 0;
+                        lock(slot);
+                        if (*slot).tag != 0 {
+                            (*slot).copy_to(&raw mut (*row).flow);
+                        }
+                        unlock(slot);
+                        (&raw mut (*row).key).cast::<$key>().write(*key);
+                        row = row.add(1);
+                    }
+                }
+                AT_ONCE as u32
+            }
+
             /// Lets go of a key's flow if it still is what `was` says; 1 if so.
             #[inline(never)]
             pub fn take(key: &$key, was: &Take) -> u32 {
@@ -154,4 +180,10 @@ pub fn take(was: &Take) -> u32 {
         let (low, high) = (Addr([k[0], k[1], k[2], k[3]]), Addr([k[4], k[5], k[6], k[7]]));
         flows6::take(&FlowKey6 { low, high, ports: k[8], scope: k[9] }, was)
     }
+}
+
+/// Copies flows for the daemon; how many slots it looked at.
+#[inline(always)]
+pub fn read(what: &Read) -> u32 {
+    if what.v6 == 0 { flows4::read(what.first) } else { flows6::read(what.first) }
 }

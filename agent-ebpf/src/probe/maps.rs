@@ -3,7 +3,9 @@
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
     index::Bucket,
-    layout::{Config, HealthCounts, High, Index, Point, ServiceKey, Tick, Totals, maps::capacity},
+    layout::{
+        AT_ONCE, Config, HealthCounts, High, Index, Point, Row, ServiceKey, Tick, Totals, maps::capacity,
+    },
     observe::Settings,
     pipeline::Scratch,
     quick::Plain,
@@ -13,11 +15,14 @@ use agent_ebpf::{
 };
 use aya_ebpf::{
     Global,
+    bindings::BPF_F_MMAPABLE,
     btf_maps::{Array, HashMap, LpmTrie, PerCpuArray, RingBuf, Stack},
     macros::btf_map,
 };
 
 const PLAIN_WORDS: usize = size_of::<Plain>().div_ceil(8);
+const ROWS_WORDS: usize = size_of::<[Row; AT_ONCE]>() / 8;
+const MAPPABLE: usize = BPF_F_MMAPABLE as usize;
 const SCRATCH_WORDS: usize = size_of::<Scratch>().div_ceil(8);
 const _: () = assert!(size_of::<Flow>() <= 75 * 8 && size_of::<Scoreboard>() <= 75 * 8);
 
@@ -59,6 +64,8 @@ maps! {
     // Long enough for a flow and for a scoreboard.
     BLANK: Array<[u64; 75], { capacity::BLANK }>;
     TICK: PerCpuArray<Tick, { capacity::TICK }>;
+    // In words, so that the kernel looks for no lock in it: a map with locks cannot be mapped.
+    ROWS: Array<[u64; ROWS_WORDS], { capacity::ROWS }, MAPPABLE>;
     CLOCK: Array<u64, { capacity::CLOCK }>;
 }
 

@@ -1,7 +1,12 @@
 //! Egress at tc, and ingress where XDP cannot be had. Every path lets the next program go on, the packet unchanged.
 
 use crate::{flows, frame::SkbFrame, world::Kernel};
-use agent_ebpf::{label::Direction, layout::Take, pipeline, wire::Frame as _};
+use agent_ebpf::{
+    label::Direction,
+    layout::{Read, Take},
+    pipeline,
+    wire::Frame as _,
+};
 use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
 
 #[classifier]
@@ -19,6 +24,15 @@ fn ft_tc_in(ctx: TcContext) -> i32 {
 fn ft_take(ctx: TcContext) -> i32 {
     match SkbFrame::new(&ctx).load::<{ size_of::<Take>() }>(0) {
         Some(bytes) => flows::take(&bytemuck::cast(bytes)) as i32,
+        None => 0,
+    }
+}
+
+/// Never attached: see [`agent_ebpf::layout::Read`].
+#[classifier]
+fn ft_read(ctx: TcContext) -> i32 {
+    match SkbFrame::new(&ctx).load::<{ size_of::<Read>() }>(0) {
+        Some(bytes) => flows::read(&bytemuck::cast(bytes)) as i32,
         None => 0,
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     services,
-    slots::{self, Established},
+    slots::{self, Established, Reader},
 };
 use crate::{
     aggregate::{rows::Sight, rows::nanos, snapshot::Totals},
@@ -14,7 +14,7 @@ use agent_ebpf::{
     flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     health::Health,
     label::Direction,
-    layout::{HealthCounts, High, Point, ServiceKey, TAKE, health_index, maps as names, totals_index},
+    layout::{HealthCounts, High, Point, READ, ServiceKey, TAKE, health_index, maps as names, totals_index},
     observe::Settings,
     scoreboard::{Counts, Scoreboard},
     time::Nanos,
@@ -101,6 +101,8 @@ pub struct Maps {
     pub marks: MapData,
     /// The program that lets go of established flows.
     take: ProgramFd,
+    /// Reads them.
+    pub reader: Reader,
     /// Services that the totals have room for.
     room: u32,
 }
@@ -114,15 +116,9 @@ struct Prefixed {
 }
 
 impl Maps {
-    /// Take the maps out of a loaded object, and load the program that the daemon runs itself.
+    /// Take the maps out of a loaded object, and load the programs that the daemon runs itself.
     pub fn take(ebpf: &mut Ebpf, room: u32) -> Result<(Self, RingBuf<MapData>)> {
-        let program = match ebpf.program_mut(TAKE) {
-            Some(Program::SchedClassifier(program)) => {
-                program.load().with_context(|| format!("the kernel refuses the program {TAKE}"))?;
-                program.fd()?.try_clone()?
-            }
-            _ => bail!("the kernel object has no program {TAKE}; rebuild the agent"),
-        };
+        let [take_one, read] = [own_program(ebpf, TAKE)?, own_program(ebpf, READ)?];
         let mut take = |name: &str| -> Result<MapData> {
             match ebpf.take_map(name) {
                 Some(
@@ -157,7 +153,9 @@ impl Maps {
             totals: take(names::TOTALS)?,
             health: take(names::HEALTH)?,
             marks: take(names::HIGH)?,
-            take: program,
+            take: take_one,
+            reader: Reader::new(read, &take(names::ROWS)?)
+                .context("cannot map what the kernel's programs read")?,
             room,
         };
         let ring = RingBuf::try_from(Map::RingBuf(take(names::EVENTS)?))?;
@@ -235,8 +233,8 @@ impl Maps {
     pub fn flows(&self) -> io::Result<Vec<Sight>> {
         let mut out = Vec::new();
         let [v4, v6] = self.high()?;
-        self.v4.flows::<FlowKey4>(v4, &mut out)?;
-        self.v6.flows::<FlowKey6>(v6, &mut out)?;
+        self.v4.flows::<FlowKey4>(&self.reader, v4, &mut out)?;
+        self.v6.flows::<FlowKey6>(&self.reader, v6, &mut out)?;
         Ok(out)
     }
 
@@ -258,7 +256,7 @@ impl Family {
         Ok(there || map::read::<K, Flow>(fd(&self.half_open), key)?.is_some_and(|flow| is(&flow)))
     }
 
-    fn flows<K: Key>(&self, high: u32, out: &mut Vec<Sight>) -> io::Result<()> {
+    fn flows<K: Key>(&self, reader: &Reader, high: u32, out: &mut Vec<Sight>) -> io::Result<()> {
         let mut counts: HashMap<K, [Counts; 2]> = HashMap::new();
         map::for_each(fd(&self.scores), 0, |key: &K, score: &Scoreboard| {
             counts.insert(*key, [score.half[0].counts, score.half[1].counts]);
@@ -269,9 +267,18 @@ impl Family {
                 out.push(Sight { key: key.any(), flow: *flow, counts: counts.unwrap_or_default() });
             }
         };
-        self.flows.for_each(high, &mut visit)?;
+        reader.for_each(high, &mut visit)?;
         map::for_each(fd(&self.half_open), BPF_F_LOCK, visit)
     }
+}
+
+/// A program that is never attached, loaded.
+fn own_program(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd> {
+    let Some(Program::SchedClassifier(program)) = ebpf.program_mut(name) else {
+        bail!("the kernel object has no program {name}; rebuild the agent");
+    };
+    program.load().with_context(|| format!("the kernel refuses the program {name}"))?;
+    Ok(program.fd()?.try_clone()?)
 }
 
 /// As [`Maps::totals`], of a table with room for so many services.

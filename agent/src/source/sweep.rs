@@ -143,7 +143,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn family<K: Key>(&mut self, family: &Family, high: u32, first: usize) -> io::Result<()> {
-        let mut scores = Vec::new();
+        let (mut scores, maps) = (Vec::new(), self.maps);
         for (i, half_open) in [(0, false), (1, true)] {
             let (mut over, mut entries) = (Vec::new(), 0);
             let mut visit = |key: &K, flow: &Flow| {
@@ -156,7 +156,7 @@ impl Pass<'_> {
             if half_open {
                 map::for_each(fd(&family.half_open), BPF_F_LOCK, visit)?;
             } else {
-                family.flows.for_each(high, &mut visit)?;
+                maps.reader.for_each(high, &mut visit)?;
             }
             self.out.entries[first + i] = entries;
             // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.

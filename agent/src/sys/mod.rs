@@ -5,6 +5,7 @@ pub mod map;
 pub mod pin;
 pub mod processors;
 pub mod program;
+pub mod shared;
 
 use agent_ebpf::time::Nanos;
 use bytemuck::Pod;
