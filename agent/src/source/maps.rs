@@ -243,9 +243,9 @@ impl Maps {
         slots::high(&self.marks)
     }
 
-    /// Let go of an established flow, unless something came since it was read; whether it is gone.
-    pub fn let_go(&self, key: FlowKey, flow: &Flow) -> io::Result<bool> {
-        slots::take(self.take.as_fd(), key, flow)
+    /// Let go of established flows, [`slots::take`]'s number at most; those that are gone.
+    pub fn let_go<K: Key>(&self, flows: &[(K, Flow)]) -> io::Result<Vec<(K, Flow)>> {
+        slots::take(self.take.as_fd(), flows)
     }
 }
 

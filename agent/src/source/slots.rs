@@ -173,7 +173,7 @@ impl Reader {
         for first in (0..limit).step_by(AT_ONCE) {
             let request = Read { first, v6, reserved: [0; 2] };
             let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-            let (n, rows) = rows.after(|| program::run(self.program.as_fd(), &request))?;
+            let (n, rows) = rows.after(|| program::run(self.program.as_fd(), &[request]))?;
             for Row { flow, key } in rows.iter().take(n as usize) {
                 let key: K = bytemuck::pod_read_unaligned(&bytemuck::bytes_of(key)[..size_of::<K>()]);
                 if flow.tag != 0 && flow.tag == key.any().tag() {
@@ -197,9 +197,13 @@ fn unchanged(key: FlowKey, flow: &Flow) -> Take {
     Take { key: words, v6, tag: flow.tag, segments, bits: flow.bits.into(), reserved: 0 }
 }
 
-/// Has the program `take` let go of a flow, unless something came since it was read; whether it did.
-pub fn take(program: BorrowedFd<'_>, key: FlowKey, flow: &Flow) -> io::Result<bool> {
-    program::run(program, &unchanged(key, flow)).map(|done| done == 1)
+/// Has the program `take` let go of flows, [`agent_ebpf::layout::TAKES`] at most, each unless something came since it was read; those that are
+/// gone.
+pub fn take<K: Key>(program: BorrowedFd<'_>, flows: &[(K, Flow)]) -> io::Result<Vec<(K, Flow)>> {
+    let requests: Vec<Take> = flows.iter().map(|(key, flow)| unchanged(key.any(), flow)).collect();
+    let done = program::run(program, &requests)?;
+    let is_gone = |i: usize| done & 1 << i != 0;
+    Ok(flows.iter().enumerate().filter(|(i, _)| is_gone(*i)).map(|(_, flow)| *flow).collect())
 }
 
 /// How far the slots of either family were ever used.

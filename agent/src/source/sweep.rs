@@ -18,7 +18,7 @@ use agent_ebpf::{
     close::{End, closer, end, how_ended},
     flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6},
     label::Side,
-    layout::maps as names,
+    layout::{TAKES, maps as names},
     phase::Phase,
     record::{EndRecord, Head, Tag},
     scoreboard::{Counts, Scoreboard},
@@ -159,22 +159,20 @@ impl Pass<'_> {
                 maps.reader.for_each(high, &mut visit)?;
             }
             self.out.entries[first + i] = entries;
-            // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
-            for (key, flow) in over {
-                let moved = flow.has(Flow::MOVED);
-                if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
-                    journal.note(&key, &flow, half_open)?;
+            // A few at a time: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
+            for some in over.chunks(TAKES) {
+                for (key, flow) in some {
+                    let counts = !flow.has(Flow::MOVED) && !flow.has(Flow::ENDED);
+                    if let Some(journal) = self.how.journal.filter(|_| counts) {
+                        journal.note(key, flow, half_open)?;
+                    }
                 }
-                let last = if half_open {
-                    self.take_half_open(family, key)?
-                } else {
-                    self.maps.let_go(key.any(), &flow)?.then_some(flow)
-                };
-                if let Some(flow) = last {
+                let taken = if half_open { self.take_half_open(family, some)? } else { maps.let_go(some)? };
+                self.out.entries[first + i] -= taken.len() as u64;
+                for (key, flow) in taken {
                     self.gone(family, key, flow)?;
-                    self.out.entries[first + i] -= 1;
                     // The scoreboard of one that moved on is in use.
-                    scores.extend((!moved).then_some(key));
+                    scores.extend((!flow.has(Flow::MOVED)).then_some(key));
                 }
             }
         }
@@ -195,16 +193,19 @@ impl Pass<'_> {
         }
     }
 
-    /// Take a flow out of its table, unless a packet came meanwhile; its last state.
-    fn take_half_open<K: Key>(&self, family: &Family, key: K) -> io::Result<Option<Flow>> {
-        let table = fd(&family.half_open);
-        let Some(flow) = map::take::<K, Flow>(table, &key)? else { return Ok(None) };
-        if fate(&flow, self.now, self.limits, LINGER, self.how.opening) != Fate::Keep {
-            return Ok(Some(flow));
+    /// Take flows out of their table, each unless a packet came meanwhile; their last state.
+    fn take_half_open<K: Key>(&self, family: &Family, flows: &[(K, Flow)]) -> io::Result<Vec<(K, Flow)>> {
+        let (table, mut taken) = (fd(&family.half_open), Vec::new());
+        for (key, _) in flows {
+            let Some(flow) = map::take::<K, Flow>(table, key)? else { continue };
+            if fate(&flow, self.now, self.limits, LINGER, self.how.opening) == Fate::Keep {
+                // Whoever made a new entry in this instant has the newer state.
+                let _ = map::update(table, key, &flow, BPF_NOEXIST);
+            } else {
+                taken.push((*key, flow));
+            }
         }
-        // Whoever made a new entry in this instant has the newer state.
-        let _ = map::update(table, &key, &flow, BPF_NOEXIST);
-        Ok(None)
+        Ok(taken)
     }
 
     /// A flow is out of its table: its end is counted if that is still to be done.

@@ -49,12 +49,13 @@ struct TestRun {
     duration: u32,
 }
 
-/// Have the kernel run a program on these bytes as its packet, here and now; what it returns.
-pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &T) -> io::Result<u32> {
+/// Have the kernel run a program on these bytes as its packet, here and now; what it returns. A packet is at least an
+/// Ethernet header, and fits a page with what the kernel puts around it.
+pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &[T]) -> io::Result<u32> {
     let mut attribute = TestRun {
         prog_fd: program.as_raw_fd() as u32,
-        data_size_in: size_of::<T>() as u32,
-        data_in: &raw const *packet as u64,
+        data_size_in: size_of_val(packet) as u32,
+        data_in: packet.as_ptr() as u64,
         ..TestRun::zeroed()
     };
     bpf(BPF_PROG_TEST_RUN, &mut attribute)?;
