@@ -181,15 +181,15 @@ pub struct Index {
 /// Requests that [`TAKE`] is run on at once, at most.
 pub const TAKES: usize = 32;
 
-/// A piece of the packet that [`TAKE`] is run on: lets go of an established flow, unless something came since it was read.
-/// The program returns a bit for each, the first the lowest: 1 if it did.
+/// A piece of the packet that [`TAKE`] is run on: lets go of a flow, unless something came since it was read. The
+/// program returns a bit for each, the first the lowest: 1 if it did.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Take {
     /// Either key; that of IPv4 has zeroes behind it.
     pub key: [u32; 10],
-    /// 1: the key is of IPv6.
-    pub v6: u32,
+    /// [`Take::V6`] and [`Take::HALF_OPEN`].
+    pub table: u32,
     /// As in [`Flow`].
     pub tag: u32,
     /// Segments of each half.
@@ -200,6 +200,13 @@ pub struct Take {
     pub reserved: u32,
 }
 const _: () = assert!(size_of::<Take>() == 72);
+
+impl Take {
+    /// The key is of IPv6.
+    pub const V6: u32 = 1;
+    /// The flow is in the table of those that are not established.
+    pub const HALF_OPEN: u32 = 2;
+}
 
 /// The packet that [`READ`] is run on: copies flows, each under its lock, to the map `ROWS`. The program returns how many slots
 /// it looked at.

@@ -21,7 +21,8 @@ use aya_ebpf::{
 use core::ptr::NonNull;
 
 macro_rules! family {
-    ($name:ident, $key:ident, $any:ident, $place:literal, $flows:ident, $slots:ident, $keys:ident, $free:ident, $index:ident) => {
+    ($name:ident, $key:ident, $any:ident, $place:literal, $flows:ident, $slots:ident, $keys:ident, $free:ident, $index:ident,
+     $half_open:ident) => {
         pub mod $name {
             use super::*;
 
@@ -138,21 +139,7 @@ macro_rules! family {
                 let known = unsafe { $flows.get(key) };
                 let Some(&number) = known else { return 0 };
                 let Some(slot) = $slots.get_ptr_mut(number) else { return 0 };
-                lock(slot);
-                // SAFETY: under its lock.
-                let same = unsafe {
-                    let flow = &mut *slot;
-                    let same = flow.tag == was.tag
-                        && flow.bits as u32 == was.bits
-                        && flow.half[0].segments == was.segments[0]
-                        && flow.half[1].segments == was.segments[1];
-                    if same {
-                        flow.wipe(0);
-                    }
-                    same
-                };
-                unlock(slot);
-                if !same {
+                if !wipe(slot, was) {
                     return 0;
                 }
                 // Until here nobody could put the key in again: it was there.
@@ -163,22 +150,56 @@ macro_rules! family {
                 };
                 1
             }
+
+            /// The same of one that is not established.
+            #[inline(never)]
+            pub fn take_half_open(key: &$key, was: &Take) -> u32 {
+                let Some(entry) = $half_open.get_ptr_mut(key) else { return 0 };
+                if !wipe(entry, was) {
+                    return 0;
+                }
+                // Who has found the entry meanwhile finds nobody's tag in it.
+                let _ = $half_open.remove(key);
+                1
+            }
         }
     };
 }
 
-family!(flows4, FlowKey4, V4, 0, FLOWS4, SLOTS4, KEYS4, FREE4, INDEX4);
-family!(flows6, FlowKey6, V6, 1, FLOWS6, SLOTS6, KEYS6, FREE6, INDEX6);
+family!(flows4, FlowKey4, V4, 0, FLOWS4, SLOTS4, KEYS4, FREE4, INDEX4, HALF_OPEN4);
+family!(flows6, FlowKey6, V6, 1, FLOWS6, SLOTS6, KEYS6, FREE6, INDEX6, HALF_OPEN6);
+
+/// Makes an entry nobody's if it still is what `was` says; whether it was.
+#[inline(always)]
+fn wipe(entry: *mut Flow, was: &Take) -> bool {
+    lock(entry);
+    // SAFETY: under its lock.
+    let same = unsafe {
+        let flow = &mut *entry;
+        let same = flow.tag == was.tag
+            && flow.bits as u32 == was.bits
+            && flow.half[0].segments == was.segments[0]
+            && flow.half[1].segments == was.segments[1];
+        if same {
+            flow.wipe(0);
+        }
+        same
+    };
+    unlock(entry);
+    same
+}
 
 /// Lets go of the flow that the daemon names; 1 if so.
 #[inline(always)]
 pub fn take(was: &Take) -> u32 {
-    let k = &was.key;
-    if was.v6 == 0 {
-        flows4::take(&FlowKey4 { low: k[0], high: k[1], ports: k[2], scope: k[3] }, was)
+    let (k, half_open) = (&was.key, was.table & Take::HALF_OPEN != 0);
+    if was.table & Take::V6 == 0 {
+        let key = FlowKey4 { low: k[0], high: k[1], ports: k[2], scope: k[3] };
+        if half_open { flows4::take_half_open(&key, was) } else { flows4::take(&key, was) }
     } else {
         let (low, high) = (Addr([k[0], k[1], k[2], k[3]]), Addr([k[4], k[5], k[6], k[7]]));
-        flows6::take(&FlowKey6 { low, high, ports: k[8], scope: k[9] }, was)
+        let key = FlowKey6 { low, high, ports: k[8], scope: k[9] };
+        if half_open { flows6::take_half_open(&key, was) } else { flows6::take(&key, was) }
     }
 }
 

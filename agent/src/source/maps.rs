@@ -99,7 +99,7 @@ pub struct Maps {
     health: MapData,
     /// How far the slots of either family were ever used.
     pub marks: MapData,
-    /// The program that lets go of established flows.
+    /// The program that lets go of flows.
     take: ProgramFd,
     /// Reads them.
     pub reader: Reader,
@@ -243,9 +243,9 @@ impl Maps {
         slots::high(&self.marks)
     }
 
-    /// Let go of established flows, [`slots::take`]'s number at most; those that are gone.
-    pub fn let_go<K: Key>(&self, flows: &[(K, Flow)]) -> io::Result<Vec<(K, Flow)>> {
-        slots::take(self.take.as_fd(), flows)
+    /// Let go of flows of one table, [`slots::take`]'s number at most; those that are gone.
+    pub fn let_go<K: Key>(&self, flows: &[(K, Flow)], half_open: bool) -> io::Result<Vec<(K, Flow)>> {
+        slots::take(self.take.as_fd(), flows, half_open)
     }
 }
 

@@ -186,21 +186,26 @@ impl Reader {
 }
 
 /// The request to let go of a flow as it was read.
-fn unchanged(key: FlowKey, flow: &Flow) -> Take {
-    let (v6, bytes) = match &key {
+fn unchanged(key: FlowKey, flow: &Flow, half_open: bool) -> Take {
+    let (family, bytes) = match &key {
         FlowKey::V4(k) => (0, bytemuck::bytes_of(k)),
-        FlowKey::V6(k) => (1, bytemuck::bytes_of(k)),
+        FlowKey::V6(k) => (Take::V6, bytemuck::bytes_of(k)),
     };
+    let table = family | if half_open { Take::HALF_OPEN } else { 0 };
     let mut words = [0; 10];
     bytemuck::bytes_of_mut(&mut words)[..bytes.len()].copy_from_slice(bytes);
     let segments = [flow.half[0].segments, flow.half[1].segments];
-    Take { key: words, v6, tag: flow.tag, segments, bits: flow.bits.into(), reserved: 0 }
+    Take { key: words, table, tag: flow.tag, segments, bits: flow.bits.into(), reserved: 0 }
 }
 
 /// Has the program `take` let go of flows, [`agent_ebpf::layout::TAKES`] at most, each unless something came since it was read; those that are
 /// gone.
-pub fn take<K: Key>(program: BorrowedFd<'_>, flows: &[(K, Flow)]) -> io::Result<Vec<(K, Flow)>> {
-    let requests: Vec<Take> = flows.iter().map(|(key, flow)| unchanged(key.any(), flow)).collect();
+pub fn take<K: Key>(
+    program: BorrowedFd<'_>,
+    flows: &[(K, Flow)],
+    half_open: bool,
+) -> io::Result<Vec<(K, Flow)>> {
+    let requests: Vec<Take> = flows.iter().map(|(key, flow)| unchanged(key.any(), flow, half_open)).collect();
     let done = program::run(program, &requests)?;
     let is_gone = |i: usize| done & 1 << i != 0;
     Ok(flows.iter().enumerate().filter(|(i, _)| is_gone(*i)).map(|(_, flow)| *flow).collect())

@@ -11,7 +11,7 @@ use crate::{
     },
     config::Limits,
     pins::journal::Journal,
-    sys::map::{self, BPF_F_LOCK, BPF_NOEXIST},
+    sys::map::{self, BPF_F_LOCK},
 };
 use agent_ebpf::{
     anomaly::{Anomaly, Outcome, reuse},
@@ -25,7 +25,7 @@ use agent_ebpf::{
     time::Nanos,
     traffic::{Close, Traffic},
 };
-use std::{io, time::Duration};
+use std::{collections::HashSet, io, time::Duration};
 
 /// How long an ended flow stays, so that the segments that were still on their way find it.
 pub const LINGER: Duration = Duration::from_secs(1);
@@ -143,7 +143,7 @@ struct Pass<'a> {
 
 impl Pass<'_> {
     fn family<K: Key>(&mut self, family: &Family, high: u32, first: usize) -> io::Result<()> {
-        let (mut scores, maps) = (Vec::new(), self.maps);
+        let (mut gone, maps) = (HashSet::new(), self.maps);
         for (i, half_open) in [(0, false), (1, true)] {
             let (mut over, mut entries) = (Vec::new(), 0);
             let mut visit = |key: &K, flow: &Flow| {
@@ -167,17 +167,22 @@ impl Pass<'_> {
                         journal.note(key, flow, half_open)?;
                     }
                 }
-                let taken = if half_open { self.take_half_open(family, some)? } else { maps.let_go(some)? };
+                let taken = maps.let_go(some, half_open)?;
                 self.out.entries[first + i] -= taken.len() as u64;
                 for (key, flow) in taken {
                     self.gone(family, key, flow)?;
                     // The scoreboard of one that moved on is in use.
-                    scores.extend((!flow.has(Flow::MOVED)).then_some(key));
+                    gone.extend((!flow.has(Flow::MOVED)).then_some(key));
                 }
             }
         }
-        map::delete_all(fd(&family.scores), &scores)?;
-        map::for_each(fd(&family.scores), 0, |_: &K, _: &Scoreboard| self.out.entries[first + 3] += 1)?;
+        let mut stale = Vec::new();
+        map::for_each(fd(&family.scores), 0, |key: &K, _: &Scoreboard| {
+            self.out.entries[first + 3] += 1;
+            stale.extend(gone.contains(key).then_some(*key));
+        })?;
+        self.out.entries[first + 3] -= stale.len() as u64;
+        map::delete_all(fd(&family.scores), &stale)?;
         if self.how.forget {
             self.closed::<K>(family, first + 2)?;
         }
@@ -191,21 +196,6 @@ impl Pass<'_> {
             (self.open)(key.any(), flow);
             count.stalled += u64::from(flow.stalled(self.now, nanos(self.limits.stall)));
         }
-    }
-
-    /// Take flows out of their table, each unless a packet came meanwhile; their last state.
-    fn take_half_open<K: Key>(&self, family: &Family, flows: &[(K, Flow)]) -> io::Result<Vec<(K, Flow)>> {
-        let (table, mut taken) = (fd(&family.half_open), Vec::new());
-        for (key, _) in flows {
-            let Some(flow) = map::take::<K, Flow>(table, key)? else { continue };
-            if fate(&flow, self.now, self.limits, LINGER, self.how.opening) == Fate::Keep {
-                // Whoever made a new entry in this instant has the newer state.
-                let _ = map::update(table, key, &flow, BPF_NOEXIST);
-            } else {
-                taken.push((*key, flow));
-            }
-        }
-        Ok(taken)
     }
 
     /// A flow is out of its table: its end is counted if that is still to be done.

@@ -139,25 +139,6 @@ pub fn walk_keys<K: Pod>(map: BorrowedFd<'_>, mut visit: impl FnMut(&K)) -> io::
     }
 }
 
-/// Take an entry out of a hash map: its value is the last that the programs left in it.
-pub fn take<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
-    let mut value = V::zeroed();
-    let mut element = Element::new(map, key, &raw mut value as u64, BPF_F_LOCK);
-    match absent(bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut element)) {
-        Ok(found) => Ok(found.then_some(value)),
-        // Hash maps have no such command before Linux 5.14: a packet in between is lost to the flow, not to the totals.
-        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | ENOTSUPP)) => {
-            let value = read(map, key)?;
-            delete(map, key)?;
-            Ok(value)
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// The kernel's own "not supported", which it does not hide from bpf(2).
-const ENOTSUPP: i32 = 524;
-
 /// Whether the entry was there.
 fn absent(done: io::Result<i32>) -> io::Result<bool> {
     match done {
