@@ -55,8 +55,6 @@ pub struct Plain {
     v6: u8,
     /// An [`IdOrder`] code.
     order: u8,
-    /// The payload's first byte, where the flow wants to know it.
-    first: u8,
 }
 
 impl Plain {
@@ -81,7 +79,6 @@ impl Plain {
             timestamps: 0,
             v6: 0,
             order: 0,
-            first: 0,
         }
     }
 }
@@ -196,7 +193,7 @@ pub fn pass<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Dire
     let now = if exact { w.now() } else { w.coarse_now() };
     // Once in a connection's life: what its client says first.
     // SAFETY: as above.
-    p.first = if p.payload > 0 && unsafe { (*entry).exchanges == 0 } {
+    let first = if p.payload > 0 && unsafe { (*entry).exchanges == 0 } {
         tcp::first(frame, p.header_end, p.payload)
     } else {
         0
@@ -206,7 +203,7 @@ pub fn pass<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Dire
     let flow = unsafe { &mut *entry };
     let fits = flow.tag == tag && fits(flow, p, direction, exact);
     if fits {
-        go_on(flow, p, now);
+        go_on(flow, p, first, now);
     }
     w.unlock(entry);
     fits
@@ -214,15 +211,11 @@ pub fn pass<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Dire
 
 #[inline(always)]
 fn fits(flow: &mut Flow, p: &Plain, direction: Direction, exact: bool) -> bool {
-    if !is_calm(flow) {
+    if !is_calm(flow, if p.payload > 0 { Flow::TEXT } else { 0 }) {
         return false;
     }
-    let texts = flow.has(Flow::TEXT);
     let (me, peer) = halves(flow, p.dir as usize);
     let out = matches!(direction, Direction::Egress);
-    if p.payload > 0 && texts {
-        return false;
-    }
     if !me.seen() || me.has(Half::OUT) != out || p.seq.0 != me.next.0 {
         return false;
     }
@@ -233,7 +226,7 @@ fn fits(flow: &mut Flow, p: &Plain, direction: Direction, exact: bool) -> bool {
 }
 
 #[inline(always)]
-fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
+fn go_on(flow: &mut Flow, p: &mut Plain, first: u8, now: Nanos) {
     let dir = (p.dir & 1) as usize;
     let me = &mut settled(flow).half[dir];
     if p.v6 == 0 && p.ip_id != 0 {
@@ -266,18 +259,18 @@ fn go_on(flow: &mut Flow, p: &mut Plain, now: Nanos) {
         me.next = p.seq.plus(p.payload);
         me.note_sending(true, now);
         flow.tail_id[dir] = p.ip_id.wrapping_add(p.segments.wrapping_sub(1) as u16);
-        if let Some(us) = converse(flow, side, p.payload, p.segments, p.first, now) {
+        if let Some(us) = converse(flow, side, p.payload, p.segments, first, now) {
             p.first_byte = us.saturating_add(1);
         }
     }
 }
 
-/// Whether the connection is established and nothing about it waits to be settled.
+/// Whether the connection is established and nothing about it waits to be settled, nor has it a bit of `nor`.
 #[inline(always)]
-fn is_calm(flow: &Flow) -> bool {
+fn is_calm(flow: &Flow, nor: u16) -> bool {
     const ASKED: u16 =
         Flow::USED | Flow::CONFIRMED | Flow::MOVED | Flow::ENDED | Flow::CONTENDED | Flow::RESTLESS;
-    flow.bits & ASKED == Flow::USED | Flow::CONFIRMED
+    flow.bits & (ASKED | nor) == Flow::USED | Flow::CONFIRMED
         && flow.phase == Phase::Established as u8
         && (flow.holder == 0 || flow.outcome != 0)
 }
