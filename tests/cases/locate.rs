@@ -157,6 +157,11 @@ fn four_agents_over_http_say_the_same() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert_eq!(output.status.code(), Some(1));
     assert!(said.contains("no agent answers at") && said.contains(&gone), "{said}");
+    let output =
+        run_to_end(points[0].namespace, &["locate", "--points", &format!("front=http://{}", front.web())]);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("name two at least"), "{said}");
     [outside, inside, front].into_iter().for_each(end);
 }
 

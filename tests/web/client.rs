@@ -55,12 +55,12 @@ fn commands_ask_an_agent_that_wants_certificate_and_password() {
     }
     let (secure, clear) = (format!("https://{}", agent.web()), format!("http://{}", agent.web()));
     let right = http(&format!("ca_file: ca.pem, {SHOWN}"), "password_file: password");
-    let point = format!("here={secure}");
+    let points = format!("here={secure},there={secure}");
     let commands: [&[&str]; 4] = [
         &["flows", "--url", &secure, "--output=json"],
         &["reuse", "--url", &secure, "--output=json"],
         &["explain", "--url", &secure, "--output=json"],
-        &["locate", "--points", &point, "--output=json"],
+        &["locate", "--points", &points, "--output=json"],
     ];
     for arguments in commands {
         eventually(DEADLINE, "an answer", || {

@@ -139,6 +139,12 @@ fn read(args: &LocateArgs) -> Result<Located> {
     let (mut names, mut sources, mut points) = (Vec::new(), Vec::new(), Vec::new());
     let (mut seen, mut gaps) = (Vec::new(), Vec::new());
     let client = Client::of(&args.client)?;
+    if let [only] = &args.points[..] {
+        bail!(
+            "--points names {} alone, and one point tells nothing of where something happens; name two at least",
+            only.name
+        );
+    }
     for point in &args.points {
         if names.contains(&point.name) {
             bail!("--points names {} twice; give each point a name of its own", point.name);
