@@ -11,6 +11,7 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod anomaly;
+pub mod before;
 pub mod close;
 pub mod counter;
 #[cfg(feature = "bench")]
@@ -33,6 +34,7 @@ pub mod record;
 pub mod scoreboard;
 pub mod seq;
 pub mod sequence;
+pub mod sighting;
 pub mod time;
 pub mod traffic;
 pub mod wire;

@@ -5,151 +5,24 @@
 
 use crate::{
     anomaly::reset::cause,
-    close::{self, how_ended},
+    before::{repeats_ack, tells_of_more},
+    close,
     facts::{Facts, Verdict},
-    flow::{Closed, Flow},
+    flow::Flow,
     half::{Half, Path, carries_id},
     label::{Direction, Side},
     open::{self, takes_over},
     scoreboard::{HalfScore, Scoreboard},
     seq::SeqNum,
     sequence::{KEEPALIVE_SILENCE, count_repeat, decide, explain, follow, keep, locate},
+    sighting::Sighting,
     time::Nanos,
-    traffic::{Close, Opened},
+    traffic::Opened,
     wire::{Segment, tcp::TLS_HANDSHAKE},
 };
-use bytemuck::{Pod, Zeroable};
 
-/// Limits that the operator sets, nanoseconds; may change while flows live.
-#[repr(C)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
-pub struct Settings {
-    /// A silence this long before an RST makes its cause `idle`.
-    pub idle: u64,
-    /// How long a closed five-tuple counts as in TIME-WAIT.
-    pub time_wait: u64,
-    /// 1: no connection is followed that is new, as there is no room left and trying costs time (not the operator's doing,
-    /// but the daemon's while it sees a flood).
-    pub full: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { idle: 30_000_000_000, time_wait: 60_000_000_000, full: 0 }
-    }
-}
-
-/// Where and when a segment was seen, and what the tables know beside the flow itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Sighting {
-    /// Which half it belongs to, 0 or 1.
-    pub dir: usize,
-    /// The key's [`crate::flow::FlowKey::tag`].
-    pub tag: u32,
-    /// The hook.
-    pub direction: Direction,
-    /// When.
-    pub now: Nanos,
-    /// The services of the lower and the higher end point as servers; 0 for none. Looked up only where the segment
-    /// may open a flow.
-    pub services: [u16; 2],
-    /// The connection that had the five-tuple before, where the flow table has forgotten it.
-    pub prior: Option<Closed>,
-    /// Of an RST the TTL that is usual for its sender's SYN-ACKs ([`crate::hops`]), 0 for none.
-    pub usual_ttl: u8,
-    /// Limits.
-    pub settings: Settings,
-}
-
-impl Sighting {
-    /// A sighting of which nothing but the hook is known yet.
-    #[inline(always)]
-    pub const fn blank(direction: Direction) -> Self {
-        let settings = Settings { idle: 0, time_wait: 0, full: 0 };
-        Self {
-            dir: 0,
-            tag: 0,
-            direction,
-            now: Nanos(0),
-            services: [0; 2],
-            prior: None,
-            usual_ttl: 0,
-            settings,
-        }
-    }
-}
-
-/// What must happen before a segment can be observed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Before {
-    /// Nothing.
-    Go,
-    /// The flow needs its scoreboard.
-    Score,
-    /// The segment opens a new connection: the flow's end is to be reported first.
-    End(Close),
-    /// It does, and the scoreboard at hand is the old connection's: only after a race with another processor.
-    Raced,
-}
-
-/// Asks what must happen before `observe`; `scored` says that a scoreboard is at hand, or cannot be had.
-#[inline(always)]
-pub fn before(flow: &Flow, s: &Segment, dir: usize, scored: bool) -> Before {
-    if !flow.has(Flow::USED) || takes_over(flow, s, dir) {
-        if scored {
-            return Before::Raced;
-        }
-        let live = flow.has(Flow::USED) && !flow.has(Flow::ENDED);
-        if !live {
-            return Before::Go;
-        }
-        return Before::End(match how_ended(flow) {
-            // It did not fall silent: another one was let in on its five-tuple.
-            Close::Silence => Close::Replaced,
-            close => close,
-        });
-    }
-    if !scored && wants_score(flow, s, dir) { Before::Score } else { Before::Go }
-}
-
-/// Whether something about the segment belongs on the scoreboard.
-#[inline(always)]
-fn wants_score(flow: &Flow, s: &Segment, dir: usize) -> bool {
-    // One byte may be a probe's, of which the scoreboard keeps account.
-    if flow.has(Flow::RESTLESS) || (flow.has(Flow::SCORED) && s.payload == 1) {
-        return true;
-    }
-    let (me, peer) = (&flow.half[dir & 1], &flow.half[1 - (dir & 1)]);
-    if s.sequence_len() > 0 {
-        if me.seen() && s.seq != me.next {
-            return true;
-        }
-    } else if s.seq == me.next.minus(1) || tells_of_more(me, s) {
-        return true;
-    }
-    (s.window == 0 && s.flags.plain()) || s.options.sack_blocks > 0 || repeats_ack(me, peer, s)
-}
-
-/// A segment without sequence space whose number is beyond all that was seen: it has the next number of its sender
-/// (RFC 9293, 3.10), so what lies between was sent before it.
-#[inline(always)]
-fn tells_of_more(me: &Half, s: &Segment) -> bool {
-    me.seen() && s.sequence_len() == 0 && s.flags.plain() && s.flags.ack() && s.seq.after(me.next)
-}
-
-/// A duplicate ACK: no data, nothing new acknowledged, window unchanged, data outstanding (RFC 5681, 2).
-#[inline(always)]
-fn repeats_ack(me: &Half, peer: &Half, s: &Segment) -> bool {
-    s.flags.ack()
-        && s.flags.plain()
-        && s.payload == 0
-        && s.seq == me.next
-        && me.repeats_ack(peer, s.ack)
-        && (s.window == me.window || s.options.sack_blocks > 0)
-}
-
-/// Observes one segment and writes its facts to `f`, which is blank. Call [`before`] first, under the same lock: without a scoreboard
-/// only segments may come that ask for none, with one only segments that open nothing.
+/// Observes one segment and writes its facts to `f`, which is blank. Call [`crate::before::before`] first, under
+/// the same lock: without a scoreboard only segments may come that ask for none, with one only segments that open nothing.
 ///
 /// In stages that hand over nothing but what stands in memory. The kernel's verifier follows every path with what it
 /// knows of each value in a register or on the stack: paths of one stage that leave the same behind become one.
@@ -525,7 +398,3 @@ fn tally(sc: &mut HalfScore, f: &Facts) {
         c.syn_retransmissions += 1;
     }
 }
-
-#[cfg(test)]
-#[path = "observe_tests.rs"]
-mod tests;

@@ -8,9 +8,9 @@ use crate::{
     facts::{Evidence, Facts, RetransKind, Verdict},
     flow::Flow,
     half::{Half, IdOrder, Path},
-    observe::Sighting,
     scoreboard::{HalfScore, Hole},
     seq::SeqNum,
+    sighting::Sighting,
     time::Nanos,
     wire::Segment,
 };

@@ -4,13 +4,15 @@
 //! identifications, timestamps or SACK unless a test gives them, so that each kind of evidence can stand alone.
 
 use crate::{
+    before::{Before, before},
     close::end,
     facts::Facts,
     flow::{Closed, Flow},
     label::{Direction, Side},
-    observe::{Before, Settings, Sighting, before, observe},
+    observe::observe,
     scoreboard::Scoreboard,
     seq::SeqNum,
+    sighting::{Settings, Sighting},
     time::Nanos,
     traffic::Close,
     wire::{Flags, Segment},

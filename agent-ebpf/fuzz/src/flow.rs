@@ -12,9 +12,9 @@ use agent_ebpf::{
     health::{Health, Kind},
     label::{Direction, Side},
     layout::Config,
-    observe::Settings,
     record::Record,
     scoreboard::{HalfScore, Hole},
+    sighting::Settings,
     time::Nanos,
     traffic::{Close, Opened, Traffic},
 };

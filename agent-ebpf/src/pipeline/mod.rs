@@ -4,92 +4,41 @@
 //! Several processors may be here with packets of one flow. A flow changes only under its lock ([`World::with`]), so
 //! its counts are exact and its state is one that some order of the packets gives. Totals are per processor and need
 //! no lock. An entry that was given to another connection between look-up and lock is known by its tag and looked up again.
-//! How a flow goes from table to table: [`moving`]; what is
-//! told of it: [`records`].
+//! How a flow is looked at: [`look`]; how it goes from table to table: [`moving`]; what is counted: [`counts`]; what is told
+//! of it: [`records`].
 
+mod counts;
+mod look;
 mod moving;
 mod records;
+mod world;
 
 use crate::{
-    anomaly::{Anomaly, AnomalySet, Cause, detect},
-    close::{End, closer, end},
-    counter::COUNTERS,
+    anomaly::{AnomalySet, Cause},
+    close::End,
     facts::Facts,
     flow::{Closed, Flow, FlowKey, FlowKey4, scope},
     health::Health,
     histogram::Histogram,
     hops::{self, Hops},
     label::{Direction, Side},
-    layout::{Config, HealthCounts, SERVICE_TEXT, Totals, health_index, totals_index},
-    observe::{Before, Settings, Sighting, before, count_only, observe},
+    layout::{HealthCounts, SERVICE_TEXT, health_index, totals_index},
     open::{client_of, service_of},
     phase::Phase,
     quick::{self, Plain},
-    scoreboard::Scoreboard,
     seq::SeqNum,
+    sighting::Sighting,
     time::Nanos,
-    traffic::{Close, Served, Traffic},
-    wire::{Addr, Frame, Segment},
+    traffic::{Close, Served},
+    wire::{Frame, Segment},
     words,
 };
-use bytemuck::Pod;
 use core::ptr::NonNull;
+use counts::{add_traffic, count, ended, measure, note, note_of};
+use look::{Step, closely, look};
 use moving::{confirm, settle, unconfirmed};
-use records::{quote, record_anomaly, record_end};
-
-/// The tables and the clock around the pipeline.
-pub trait World {
-    /// The time of this packet.
-    fn now(&self) -> Nanos;
-    /// The same a few milliseconds late, where that is cheaper.
-    fn coarse_now(&self) -> Nanos;
-    /// Fixed configuration.
-    fn config(&self) -> Config;
-    /// Limits.
-    fn settings(&self) -> Settings;
-    /// The number of the point on an interface.
-    fn point(&self, ifindex: u32) -> Option<u8>;
-    /// The place where an established flow probably is, if that is known at once; whose it is the caller has to see.
-    fn likely(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// An established flow, for certain; costs more.
-    fn flow(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// A flow not seen to be a conversation yet.
-    fn half_open(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// Makes a half-open flow, blank but for its tag, or finds the one another processor has just made; `None` when the table is full.
-    fn create(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// A place in the flow table, found or made: with its tag and `Flow::MOVED`, and nothing else that means anything; `None`
-    /// when that table is full.
-    fn reserve(&self, key: &FlowKey) -> Option<*mut Flow>;
-    /// Room for a flow on its way there; nothing else uses it meanwhile. Its contents mean nothing.
-    fn moving(&self) -> Option<*mut Flow>;
-    /// Drops what the half-open table has of a flow that stands in the flow table.
-    fn abandon(&self, key: &FlowKey);
-    /// A flow's scoreboard, made if need be; `None` when there is no room.
-    fn score(&self, key: &FlowKey, make: bool) -> Option<*mut Scoreboard>;
-    /// What is remembered of the connection that had this key.
-    fn closed(&self, key: &FlowKey) -> Option<Closed>;
-    /// Remembers a closed connection; false when there is no room.
-    fn remember(&self, key: &FlowKey, closed: &Closed) -> bool;
-    /// The number of the service at an end point, 0 for none.
-    fn service(&self, addr: &Addr, port: u16) -> u16;
-    /// A place of the table of TTLs ([`hops`]).
-    fn hops(&self, place: u32) -> Option<*mut u64>;
-    /// Takes a flow's lock. Nothing of the world may be asked until [`World::unlock`].
-    fn lock(&self, entry: *mut Flow);
-    /// Lets it go.
-    fn unlock(&self, entry: *mut Flow);
-    /// This processor's totals.
-    fn totals(&self, index: u32) -> Option<*mut Totals>;
-    /// This processor's self-counters.
-    fn health(&self, index: u32) -> Option<*mut HealthCounts>;
-    /// Working memory for this packet; nothing else uses it meanwhile. Its contents mean nothing.
-    fn scratch(&self) -> Option<*mut Scratch>;
-    /// The same for segments that go the short way ([`quick`]), of which `scratch` does not tell; `None` where all go the
-    /// long one.
-    fn plain(&self) -> Option<*mut Plain>;
-    /// Puts a record on the ring; false when it is full.
-    fn submit<T: Pod>(&self, fill: impl FnOnce(*mut T)) -> bool;
-}
+use records::{quote, record_end};
+pub use world::World;
 
 /// Working memory of one packet; a kernel program's stack has no room for it.
 #[derive(Clone, Copy, Debug)]
@@ -140,22 +89,6 @@ impl Scratch {
     }
 }
 
-/// What became of one look at a flow.
-#[repr(u32)]
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Step {
-    /// Observed.
-    Done,
-    /// The flow needs its scoreboard.
-    Score,
-    /// The flow is on its way to the flow table.
-    Moved,
-    /// The entry is another connection's by now.
-    Gone,
-    /// The flow that had the key was ended first.
-    Ended,
-}
-
 /// Takes one frame of interface `ifindex` all the way.
 ///
 /// The parts below are functions of their own in the kernel, too: each has the stack to itself.
@@ -204,40 +137,6 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
 #[inline(never)]
 fn read<F: Frame>(frame: &F, segment: &mut Segment) -> Option<Health> {
     segment.read(frame).err()
-}
-
-#[inline(always)]
-fn note(h: *mut HealthCounts, what: Health) {
-    let place = core::hint::black_box(what as usize);
-    if place < Health::COUNT {
-        // SAFETY: the pointer is to this processor's own counters, and nothing else holds a reference to them.
-        unsafe { (*h)[place] += 1 }
-    }
-}
-
-/// The same where the counters are not at hand.
-#[inline(never)]
-fn note_of<W: World>(w: &W, x: &Scratch, what: Health) {
-    if let Some(h) = w.health(health_index(x.point as u32, x.direction)) {
-        note(h, what);
-    }
-}
-
-#[inline(always)]
-fn add(t: *mut Totals, place: usize, n: u64) {
-    // Opaque: the compiler knows the ranges of the enumerations behind it and would drop the check, but the kernel's
-    // verifier does not and wants to see it.
-    let place = core::hint::black_box(place);
-    if place < COUNTERS {
-        // SAFETY: as for `note`; the place is inside.
-        unsafe { *t.cast::<u64>().add(place) += n }
-    }
-}
-
-#[inline(always)]
-fn measure(t: *mut Totals, h: Histogram, nanos: u64) {
-    add(t, h.bucket(nanos), 1);
-    add(t, h.sum(), nanos);
 }
 
 /// A segment's way from its key to its facts.
@@ -315,105 +214,6 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
     }
     if x.waiting && x.facts.confirmed {
         confirm::<W, V6>(w, x, entry, h);
-    }
-}
-
-/// One look at the flow, under its lock: enough for all but what belongs on the scoreboard.
-#[inline(never)]
-fn look<W: World>(w: &W, entry: *mut Flow, x: &mut Scratch) -> Step {
-    let Some(last) = w.moving() else { return Step::Gone };
-    w.lock(entry);
-    // SAFETY: the entry is a flow's, and the lock makes this the only reference; `last` is this packet's own.
-    let step = unsafe {
-        let step = step(&mut *entry, None, x);
-        keep_last(&*entry, step, x, last);
-        step
-    };
-    w.unlock(entry);
-    step
-}
-
-/// Keeps the state in which a flow ended, for its record: once the lock is let go the entry may be another connection's.
-///
-/// # Safety
-/// `last` must be valid for writes of a `Flow`.
-#[inline(always)]
-unsafe fn keep_last(flow: &Flow, step: Step, x: &Scratch, last: *mut Flow) {
-    if step == Step::Ended || x.facts.closed.is_some() {
-        // SAFETY: as the caller promises.
-        unsafe { flow.copy_to(last) }
-    }
-}
-
-/// One look with the scoreboard, made if need be; where it cannot be had, the segment is counted and not judged.
-#[inline(never)]
-fn closely<W: World, const V6: bool>(w: &W, entry: *mut Flow, x: &mut Scratch, h: *mut HealthCounts) -> Step {
-    match w.score(x.key::<V6>(), true) {
-        Some(score) => look_closely(w, entry, score, x),
-        None => {
-            note(h, Health::ScoreboardFull);
-            w.lock(entry);
-            // SAFETY: as for `look`.
-            let step = unsafe { unjudged(&mut *entry, x) };
-            w.unlock(entry);
-            step
-        }
-    }
-}
-
-#[inline(always)]
-fn unjudged(flow: &mut Flow, x: &mut Scratch) -> Step {
-    if flow.tag != x.sighting.tag {
-        return Step::Gone;
-    }
-    if flow.has(Flow::MOVED) {
-        return Step::Moved;
-    }
-    if !flow.has(Flow::USED) {
-        return Step::Gone;
-    }
-    count_only(flow, &x.segment, &x.sighting, &mut x.facts);
-    Step::Done
-}
-
-/// One look at the flow and its scoreboard, under the flow's lock.
-#[inline(always)]
-fn look_closely<W: World>(w: &W, entry: *mut Flow, score: *mut Scoreboard, x: &mut Scratch) -> Step {
-    let Some(last) = w.moving() else { return Step::Gone };
-    w.lock(entry);
-    // SAFETY: as for `look`; the scoreboard is the flow's and under the same lock.
-    let step = unsafe {
-        let step = step(&mut *entry, Some(&mut *score), x);
-        keep_last(&*entry, step, x, last);
-        step
-    };
-    w.unlock(entry);
-    step
-}
-
-#[inline(always)]
-fn step(flow: &mut Flow, score: Option<&mut Scoreboard>, x: &mut Scratch) -> Step {
-    if flow.tag != x.sighting.tag {
-        return Step::Gone;
-    }
-    if flow.has(Flow::MOVED) {
-        return Step::Moved;
-    }
-    match before(flow, &x.segment, x.sighting.dir, score.is_some()) {
-        Before::Score => Step::Score,
-        Before::Raced => Step::Gone,
-        Before::End(close) => {
-            x.ended = end(flow, close);
-            x.facts.svc = flow.svc;
-            Step::Ended
-        }
-        Before::Go => {
-            observe(flow, score, &x.segment, &x.sighting, &mut x.facts);
-            if x.facts.remember {
-                x.closed = Closed::of(flow);
-            }
-            Step::Done
-        }
     }
 }
 
@@ -528,70 +328,4 @@ fn quickly<W: World, F: Frame>(
         None => note(h, Health::MapError),
     }
     true
-}
-
-#[inline(always)]
-fn add_traffic(t: *mut Totals, side: Side, segments: u32, bytes: u32, payload: u32) {
-    add(t, Traffic::Segments.place(side, 0), segments as u64);
-    add(t, Traffic::Bytes.place(side, 0), bytes as u64);
-    add(t, Traffic::PayloadBytes.place(side, 0), payload as u64);
-}
-
-#[inline(always)]
-fn add_end(t: *mut Totals, close: Close, served: Served) {
-    add(t, Traffic::Closed.place(closer(close), close as usize), 1);
-    add(t, Traffic::Served.place(Side::Client, served as usize), 1);
-}
-
-/// Totals, and a record of what is wrong.
-#[inline(never)]
-fn count<W: World>(w: &W, x: &mut Scratch) {
-    let (f, s) = (&x.facts, &x.segment);
-    let Some(t) = w.totals(totals_index(w.config().services, x.point, f.svc, x.direction)) else {
-        return note_of(w, x, Health::MapError);
-    };
-    add_traffic(t, f.side, s.segments, s.bytes, s.payload);
-    if let Some(by) = f.opened {
-        add(t, Traffic::Opened.place(f.side, by as usize), 1);
-    }
-    if f.gap_measured {
-        measure(t, Histogram::ReuseGap, f.gap);
-    }
-    if let Some(us) = f.handshake_us {
-        add(t, Traffic::Established.place(Side::Client, 0), 1);
-        measure(t, Histogram::HandshakeRtt, us as u64 * 1_000);
-    }
-    if let Some(us) = f.first_byte_us {
-        measure(t, Histogram::FirstByte, us as u64 * 1_000);
-    }
-    if let Some(close) = f.closed {
-        add_end(t, close, f.served);
-    }
-    if !f.notable() {
-        return;
-    }
-    let set = &mut x.found;
-    detect(f, |a, place, n| {
-        set.add(a);
-        add(t, place, n as u64);
-    });
-    if x.found.to_record() {
-        record_anomaly(w, x);
-    }
-}
-
-/// A flow was ended because another connection takes its key.
-#[inline(never)]
-fn ended<W: World, const V6: bool>(w: &W, x: &mut Scratch) {
-    let end = x.ended;
-    match w.totals(totals_index(w.config().services, x.point, x.facts.svc, x.direction)) {
-        Some(t) => {
-            add_end(t, end.close, end.served);
-            if end.unanswered > 0 {
-                add(t, Anomaly::UnansweredRequest.place(Side::Client, 0), 1);
-            }
-        }
-        None => note_of(w, x, Health::MapError),
-    }
-    record_end::<W, V6>(w, x);
 }

@@ -4,7 +4,7 @@
 //! the move, which is harmless to do twice. Where there is no place nothing is marked, and the flow is followed where it
 //! stands.
 
-use super::{Scratch, World, meet, note};
+use super::{Scratch, World, counts::note, meet};
 use crate::{flow::Flow, health::Health, layout::HealthCounts};
 use core::ptr::NonNull;
 

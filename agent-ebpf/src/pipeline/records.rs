@@ -1,6 +1,6 @@
 //! What goes on the ring: anomalies, ends, and texts where a service asks for them.
 
-use super::{Scratch, World, note_of};
+use super::{Scratch, World, counts::note_of};
 use crate::{
     flow::Flow,
     health::Health,

@@ -6,11 +6,11 @@ use agent_ebpf::{
     layout::{
         AT_ONCE, Config, HealthCounts, High, Index, Point, Row, ServiceKey, Tick, Totals, maps::capacity,
     },
-    observe::Settings,
     pipeline::Scratch,
     quick::Plain,
     record::AnomalyRecord,
     scoreboard::Scoreboard,
+    sighting::Settings,
     wire::options::BUFFER,
 };
 use aya_ebpf::{

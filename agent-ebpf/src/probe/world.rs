@@ -10,10 +10,10 @@ use crate::{
 use agent_ebpf::{
     flow::{Closed, Flow, FlowKey},
     layout::{Config, HealthCounts, ServiceKey, Tick, Totals},
-    observe::Settings,
     pipeline::{Scratch, World},
     quick::Plain,
     scoreboard::Scoreboard,
+    sighting::Settings,
     time::Nanos,
     wire::Addr,
 };

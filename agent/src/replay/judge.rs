@@ -14,8 +14,8 @@ use crate::{
 use agent_ebpf::{
     label::Direction,
     layout::{Config, HealthCounts, Totals},
-    observe::Settings,
     record::Record,
+    sighting::Settings,
     time::Nanos,
 };
 

@@ -15,8 +15,8 @@ use agent_ebpf::{
     health::Health,
     label::Direction,
     layout::{HealthCounts, High, Point, READ, ServiceKey, TAKE, health_index, maps as names, totals_index},
-    observe::Settings,
     scoreboard::{Counts, Scoreboard},
+    sighting::Settings,
     time::Nanos,
 };
 use anyhow::{Context as _, Result, bail};

@@ -11,7 +11,7 @@ use agent_ebpf::layout::{
     CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, TC_EGRESS, Totals, XDP_INGRESS,
     maps as names,
 };
-use agent_ebpf::observe::Settings;
+use agent_ebpf::sighting::Settings;
 use agent_ebpf::traffic::Traffic;
 use anyhow::{Context as _, Result, bail};
 use aya::maps::{Map, MapData, PerCpuArray, RingBuf};

@@ -21,9 +21,9 @@ use agent_ebpf::layout::{
     CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, SERVICE_TEXT, ServiceKey, TC_EGRESS,
     TC_INGRESS, Totals, XDP_INGRESS, health_index, maps as names, totals_index,
 };
-use agent_ebpf::observe::Settings;
 use agent_ebpf::record::Record;
 use agent_ebpf::scoreboard::Scoreboard;
+use agent_ebpf::sighting::Settings;
 use agent_ebpf::time::Nanos;
 use agent_ebpf::traffic::Traffic;
 use agent_ebpf::wire::Addr;

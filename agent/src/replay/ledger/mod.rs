@@ -129,7 +129,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::source::host::{Host, Room};
-    use agent_ebpf::{label::Direction, layout::Config, observe::Settings, wire::Link};
+    use agent_ebpf::{label::Direction, layout::Config, sighting::Settings, wire::Link};
 
     #[test]
     fn the_longest_silent_make_room_and_are_told() {

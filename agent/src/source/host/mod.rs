@@ -15,10 +15,10 @@ use agent_ebpf::{
     hops,
     label::Direction,
     layout::{Config, HealthCounts, ServiceKey, Totals, health_index, maps::capacity, totals_index},
-    observe::Settings,
     pipeline::{self, Scratch, World},
     quick::Plain,
     scoreboard::{Counts, Scoreboard},
+    sighting::Settings,
     time::Nanos,
     wire::{Addr, Frame, Segment},
 };
