@@ -278,7 +278,10 @@ fn round(programs: &Programs, daemon: &mut Daemon, scene: &Scene) -> [u64; 2] {
     // Of one flow on both processors at once: a SYN that found it open and, back with the scoreboard, closed; an end
     // whose record was written when the next SYN had the entry already. Both are counted, and rare.
     let raced = known.health(Health::LostRace) + overtaken;
-    assert!(raced == 0 || scene.shared > 0 && raced * 100 <= u64::from(LIVES), "{raced} lost races");
+    // Where five-tuples come again under the sweep: a SYN that met it with the flow in hand, whose connection then has none.
+    let swept = if scene.sweep.is_some() && !scene.full { raced } else { 0 };
+    let rare = raced * 100 <= u64::from(LIVES);
+    assert!(raced == 0 || (scene.shared > 0 || swept > 0) && rare, "{raced} lost races");
     assert_eq!(left[..3], [0; 3], "nothing is left in the tables");
     let (mut told, mut other) = (HashSet::new(), 0);
     for end in &ends {
@@ -291,7 +294,8 @@ fn round(programs: &Programs, daemon: &mut Daemon, scene: &Scene) -> [u64; 2] {
     let missing = u64::from(2 * LIVES) - told.len() as u64;
     let refused = known.health(Health::HalfOpenFull);
     if !scene.full {
-        assert_eq!((missing, other, refused, known.health(Health::FlowTableFull)), (0, 0, 0, 0));
+        assert_eq!((refused, known.health(Health::FlowTableFull)), (0, 0));
+        assert!(missing <= swept && other <= swept, "{missing} connections are gone, {other} not whole");
     }
     assert!(missing <= refused, "{missing} connections are gone, {refused} segments found no room");
     [refused + known.health(Health::FlowTableFull), raced]
@@ -330,4 +334,10 @@ fn tables_that_two_processors_run_full_lose_only_what_they_count() {
 #[test]
 fn tables_that_the_daemon_empties_meanwhile_lose_only_what_they_count() {
     stress(&Scene { own: LIVES, shared: 0, sweep: Some(2_000), full: true });
+}
+
+/// They come again at once, so that a SYN may meet the sweep that has its ended flow in hand.
+#[test]
+fn five_tuples_come_again_while_the_daemon_lets_go_of_them() {
+    stress(&Scene { own: 64, shared: 0, sweep: Some(200), full: false });
 }
