@@ -75,7 +75,7 @@ maps! {
     OPTIONS = 1, "Per-CPU room for TCP options.";
     BLANK = 1, "Zeroes to make entries from.";
     TICK = 1, "Per-CPU `Tick`.";
-    ROWS = 1, "What the last run of `ft_read` brought: `AT_ONCE` times a `Row`; mapped by the daemon.";
+    ROWS = 1, "What `ft_read` brought last: `AT_ONCE` times a `Row`; mapped by the daemon.";
     CLOCK = 1, "The time of the next packet, for tests that hand it in.";
 }
 
@@ -208,22 +208,27 @@ impl Take {
     pub const HALF_OPEN: u32 = 2;
 }
 
-/// The packet that [`READ`] is run on: copies flows, each under its lock, to the map `ROWS`. The program returns how many slots
-/// it looked at.
+/// The packet that [`READ`] is run on: copies [`STEP`] flows, each under its lock, to the map `ROWS`, and moves the request on
+/// for the next run. The program returns how many rows there are by now. It is run several times on one packet, as the
+/// kernel's verifier walks through each turn of a loop, and the longer it gets the slower.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Read {
-    /// The first slot.
+    /// The next slot.
     pub first: u32,
     /// 1: of IPv6.
     pub v6: u32,
+    /// The next row.
+    pub row: u32,
     /// Explicit padding, always 0: a packet is at least an Ethernet header.
-    pub reserved: [u32; 2],
+    pub reserved: u32,
 }
 const _: () = assert!(size_of::<Read>() == 16);
 
-/// Slots that a [`Read`] looks at, at most.
-pub const AT_ONCE: usize = 128;
+/// Slots that one run of [`READ`] looks at.
+pub const STEP: u32 = 8;
+/// Rows that there is room for.
+pub const AT_ONCE: u32 = 128;
 
 /// A slot as [`READ`] found it.
 #[repr(C)]

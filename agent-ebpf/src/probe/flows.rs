@@ -11,7 +11,7 @@ use crate::{
 use agent_ebpf::{
     flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     index,
-    layout::{AT_ONCE, Read, Row, Take},
+    layout::{AT_ONCE, Read, Row, STEP, Take},
     wire::Addr,
 };
 use aya_ebpf::{
@@ -106,19 +106,25 @@ macro_rules! family {
                 find(key)
             }
 
-            /// Copies flows from this slot on, with their keys; how many slots it looked at.
+            /// Copies the next flows with their keys; how many rows there are by then.
             #[inline(never)]
-            pub fn read(first: u32) -> u32 {
+            pub fn read(what: &Read) -> u32 {
+                // Opaque: the verifier must see it checked.
+                let row = core::hint::black_box(what.row);
                 let Some(rows) = ROWS.get_ptr_mut(0) else { return 0 };
-                let mut row: *mut Row = rows.cast();
-                for i in 0..AT_ONCE as u32 {
-                    let (Some(slot), Some(key)) = ($slots.get_ptr_mut(first + i), $keys.get_ptr(first + i))
-                    else {
-                        return i;
+                if row > AT_ONCE - STEP {
+                    return row;
+                }
+                let rows: *mut Row = rows.cast();
+                for i in 0..STEP {
+                    let number = what.first + i;
+                    let (Some(slot), Some(key)) = ($slots.get_ptr_mut(number), $keys.get_ptr(number)) else {
+                        return row + i;
                     };
-                    // SAFETY: the flow is read under its lock, and a key that is being written meanwhile is not its tag's; as
-                    // many rows as are counted here have room.
+                    // SAFETY: the flow is read under its lock, and a key that is being written meanwhile is not its tag's;
+                    // the row is one of the map's.
                     unsafe {
+                        let row = rows.add((row + i) as usize);
                         (*row).flow.tag = 0;
                         lock(slot);
                         if (*slot).tag != 0 {
@@ -126,10 +132,9 @@ macro_rules! family {
                         }
                         unlock(slot);
                         (&raw mut (*row).key).cast::<$key>().write(*key);
-                        row = row.add(1);
                     }
                 }
-                AT_ONCE as u32
+                row + STEP
             }
 
             /// Lets go of a key's flow if it still is what `was` says; 1 if so.
@@ -203,8 +208,8 @@ pub fn take(was: &Take) -> u32 {
     }
 }
 
-/// Copies flows for the daemon; how many slots it looked at.
+/// Copies flows for the daemon; how many rows there are by then.
 #[inline(always)]
 pub fn read(what: &Read) -> u32 {
-    if what.v6 == 0 { flows4::read(what.first) } else { flows6::read(what.first) }
+    if what.v6 == 0 { flows4::read(what) } else { flows6::read(what) }
 }

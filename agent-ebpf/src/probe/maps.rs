@@ -21,7 +21,7 @@ use aya_ebpf::{
 };
 
 const PLAIN_WORDS: usize = size_of::<Plain>().div_ceil(8);
-const ROWS_WORDS: usize = size_of::<[Row; AT_ONCE]>() / 8;
+const ROWS_WORDS: usize = AT_ONCE as usize * size_of::<Row>() / 8;
 const MAPPABLE: usize = BPF_F_MMAPABLE as usize;
 const SCRATCH_WORDS: usize = size_of::<Scratch>().div_ceil(8);
 const _: () = assert!(size_of::<Flow>() <= 75 * 8 && size_of::<Scoreboard>() <= 75 * 8);

@@ -34,10 +34,13 @@ fn ft_take(ctx: TcContext) -> i32 {
 /// Never attached: see [`agent_ebpf::layout::Read`].
 #[classifier]
 fn ft_read(ctx: TcContext) -> i32 {
-    match SkbFrame::new(&ctx).load::<{ size_of::<Read>() }>(0) {
-        Some(bytes) => flows::read(&bytemuck::cast(bytes)) as i32,
-        None => 0,
-    }
+    let Some(bytes) = SkbFrame::new(&ctx).load::<{ size_of::<Read>() }>(0) else { return 0 };
+    let what: Read = bytemuck::cast(bytes);
+    let row = flows::read(&what);
+    let next = Read { first: what.first + row - what.row, row, ..what };
+    // Where it cannot be moved on the next run brings the same rows again.
+    let _ = ctx.store(0, &next, 0);
+    row as i32
 }
 
 #[inline(always)]

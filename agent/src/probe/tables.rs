@@ -184,7 +184,7 @@ fn fixed(processors: u64) -> u64 {
     names::capacity::POINTS as u64 * words::<Point>()
         + u64::from(hops::PLACES) * 8
         + per_cpu::<(Flow, Plain, Scratch, [High; 2])>(1, processors)
-        + (AT_ONCE as u64 * words::<Row>()).next_multiple_of(PAGE)
+        + (u64::from(AT_ONCE) * words::<Row>()).next_multiple_of(PAGE)
         + names::ALL.len() as u64 * PAGE
 }
 

@@ -49,17 +49,24 @@ struct TestRun {
     duration: u32,
 }
 
-/// Have the kernel run a program on these bytes as its packet, here and now; what it returns. A packet is at least an
-/// Ethernet header, and fits a page with what the kernel puts around it.
-pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &[T]) -> io::Result<u32> {
+/// Have the kernel run a program so many times on these bytes as its packet, here and now; what it returns the last time. A
+/// packet is at least an Ethernet header, and fits a page with what the kernel puts around it. Begins anew where a signal
+/// came in between.
+pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &[T], times: u32) -> io::Result<u32> {
     let mut attribute = TestRun {
         prog_fd: program.as_raw_fd() as u32,
         data_size_in: size_of_val(packet) as u32,
         data_in: packet.as_ptr() as u64,
+        repeat: times,
         ..TestRun::zeroed()
     };
-    bpf(BPF_PROG_TEST_RUN, &mut attribute)?;
-    Ok(attribute.retval)
+    loop {
+        match bpf(BPF_PROG_TEST_RUN, &mut attribute) {
+            Ok(_) => return Ok(attribute.retval),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// Up to `revision`, which the kernel writes from Linux 6.6 on, however short the attribute is that it was given.
