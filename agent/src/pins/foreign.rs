@@ -75,9 +75,14 @@ impl Shapes {
     }
 }
 
-/// Refuse a pinned link that is not one of ours: of another kind, or with another program. Whether it hangs on an
-/// interface still.
-pub fn check_link(path: &Path, kind: &str, program: &str) -> Result<Option<bool>> {
+/// Refuse a pinned link that is not one of ours: of another kind, on another interface or in another direction (`ingress`
+/// or `egress`), or with another program. Whether it hangs on its interface still.
+pub fn check_link(
+    path: &Path,
+    (kind, side): (&str, &str),
+    index: u32,
+    program: &str,
+) -> Result<Option<bool>> {
     let Some(fd) = pin::get(path).with_context(|| format!("cannot open {}", path.display()))? else {
         return Ok(None);
     };
@@ -90,11 +95,19 @@ pub fn check_link(path: &Path, kind: &str, program: &str) -> Result<Option<bool>
         }
         None => bail!("{} is not ours: it is no link; {remedy}", path.display()),
     }
+    let there = facts.number("ifindex").unwrap_or_default();
+    if there != 0 && there != index {
+        bail!("{} is not ours: it is on interface number {there}, not {index}; {remedy}", path.display());
+    }
+    // XDP has one direction and does not tell.
+    if let Some(place) = facts.text("attach_type").filter(|place| !place.contains(side)) {
+        bail!("{} is not ours: it is at {place}, not at {side}; {remedy}", path.display());
+    }
     // Asking for the name takes rights that the agent can do without.
     if let Some(Ok(name)) = facts.number("prog_id").map(program::program_name)
         && name != program
     {
         bail!("{} is not ours: its program is {name}, not {program}; {remedy}", path.display());
     }
-    Ok(Some(facts.number("ifindex") != Some(0)))
+    Ok(Some(there != 0))
 }
