@@ -7,6 +7,7 @@ use crate::{
         program,
     },
 };
+use agent_ebpf::layout::{TC_EGRESS, TC_INGRESS, XDP_INGRESS};
 use anyhow::{Context as _, Result, bail};
 use aya::maps::MapData;
 use aya_obj::Object;
@@ -110,4 +111,19 @@ pub fn check_link(
         bail!("{} is not ours: its program is {name}, not {program}; {remedy}", path.display());
     }
     Ok(Some(there != 0))
+}
+
+/// Refuse a pin among the links that is not one of ours by its name, which is an interface's number and a program's name, or
+/// by what is pinned there.
+pub fn check_any_link(path: &Path) -> Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let named = name.split_once('-').and_then(|(index, program)| Some((index.parse().ok()?, program)));
+    let (index, program): (u32, &str) = named.with_context(|| format!("{} is not ours", path.display()))?;
+    let kind = match program {
+        XDP_INGRESS => ("xdp", "ingress"),
+        TC_INGRESS => ("tcx", "ingress"),
+        TC_EGRESS => ("tcx", "egress"),
+        _ => bail!("{} is not ours", path.display()),
+    };
+    check_link(path, kind, index, program).map(drop)
 }

@@ -210,6 +210,10 @@ impl Probe {
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
             if self.mounts.iter().all(|mount| !mount.hold.is_pinned_at(&path)) {
+                if let Err(e) = pins::check_any_link(&path) {
+                    warn!(error = why::text(&e), "left alone what somebody pinned among our links");
+                    continue;
+                }
                 remove_pin(&path)?;
                 info!(pin = %path.display(), "took a program off that is of no use any more");
             }

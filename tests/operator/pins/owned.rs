@@ -107,7 +107,23 @@ fn what_is_not_ours_is_refused_and_stays() {
     assert_eq!(left_attached(&world.gateway).len(), 4, "the programs count on");
 
     write(&whole).expect("it can be replaced");
-    end(launch().start(&world.gateway));
+    // What has a name of its own is in nobody's way.
+    let stranger = attach(&world.gateway, "inside", Hook::TcxEgress);
+    let place = at_link(&world, &bpffs).with_file_name("stranger");
+    pin::put(stranger.as_fd(), &place).expect("a link can be pinned");
+    let log = end(launch().start(&world.gateway));
+    assert!(
+        log.iter().any(|line| line.contains("left alone") && line.contains("stranger is not ours")),
+        "{log:?}"
+    );
+    assert!(
+        place.exists() && left_attached(&world.gateway).len() == 5,
+        "{:?}",
+        left_attached(&world.gateway)
+    );
+    fs::remove_file(&place).expect("pins can be removed");
+    drop(stranger);
+    eventually(DEADLINE, "the stranger to go", || left_attached(&world.gateway).len() == 4);
     detach(&world, &bpffs);
 }
 
