@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use harness::agent::{Agent, Launch, binary, left_attached};
 use harness::tcp::{self, Serve, Server};
 use harness::topology::SERVER;
-use harness::{Gateway, NetNs, eventually};
+use harness::{Gateway, NetNs, Pair, eventually};
 use nix::sys::ptrace;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -62,6 +62,21 @@ fn the_unit_s_capabilities_are_enough() {
     let (status, log) = agent.wait();
     assert_eq!(status.code(), Some(0), "{log:?}");
     assert_eq!(left_attached(&world.gateway), Vec::<String>::new());
+}
+
+/// The programs are part of it: nobody can put others in their place on a disk. What it was built from is out of sight.
+#[test]
+fn the_binary_alone_is_enough() {
+    let pair = Pair::new();
+    let copy = readable_by_anyone();
+    let built = binary();
+    let hide =
+        format!("mount -t tmpfs none {} && exec \"$0\" \"$@\"", built.parent().expect("a folder").display());
+    let mut command = pair.left.cmd("unshare");
+    command.args(["--mount", "sh", "-c", &hide]).arg(copy.path().join("fivetuple"));
+    let output = command.args(["check", "--interface=eth0"]).output().expect("unshare is there");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && said.contains("the kernel takes the programs"), "{said}");
 }
 
 /// The service manager's end of NOTIFY_SOCKET.

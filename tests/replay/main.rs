@@ -6,6 +6,7 @@
 
 mod events;
 mod explain;
+mod malformed;
 mod outcome;
 mod phenomena;
 mod replay;

@@ -7,6 +7,7 @@ use crate::{
         program,
     },
 };
+use agent_ebpf::layout::{TC_EGRESS, TC_INGRESS, XDP_INGRESS};
 use anyhow::{Context as _, Result, bail};
 use aya::maps::MapData;
 use aya_obj::Object;
@@ -75,9 +76,14 @@ impl Shapes {
     }
 }
 
-/// Refuse a pinned link that is not one of ours: of another kind, or with another program. Whether it hangs on an
-/// interface still.
-pub fn check_link(path: &Path, kind: &str, program: &str) -> Result<Option<bool>> {
+/// Refuse a pinned link that is not one of ours: of another kind, on another interface or in another direction (`ingress`
+/// or `egress`), or with another program. Whether it hangs on its interface still.
+pub fn check_link(
+    path: &Path,
+    (kind, side): (&str, &str),
+    index: u32,
+    program: &str,
+) -> Result<Option<bool>> {
     let Some(fd) = pin::get(path).with_context(|| format!("cannot open {}", path.display()))? else {
         return Ok(None);
     };
@@ -90,11 +96,34 @@ pub fn check_link(path: &Path, kind: &str, program: &str) -> Result<Option<bool>
         }
         None => bail!("{} is not ours: it is no link; {remedy}", path.display()),
     }
+    let there = facts.number("ifindex").unwrap_or_default();
+    if there != 0 && there != index {
+        bail!("{} is not ours: it is on interface number {there}, not {index}; {remedy}", path.display());
+    }
+    // XDP has one direction and does not tell.
+    if let Some(place) = facts.text("attach_type").filter(|place| !place.contains(side)) {
+        bail!("{} is not ours: it is at {place}, not at {side}; {remedy}", path.display());
+    }
     // Asking for the name takes rights that the agent can do without.
     if let Some(Ok(name)) = facts.number("prog_id").map(program::program_name)
         && name != program
     {
         bail!("{} is not ours: its program is {name}, not {program}; {remedy}", path.display());
     }
-    Ok(Some(facts.number("ifindex") != Some(0)))
+    Ok(Some(there != 0))
+}
+
+/// Refuse a pin among the links that is not one of ours by its name, which is an interface's number and a program's name, or
+/// by what is pinned there.
+pub fn check_any_link(path: &Path) -> Result<()> {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let named = name.split_once('-').and_then(|(index, program)| Some((index.parse().ok()?, program)));
+    let (index, program): (u32, &str) = named.with_context(|| format!("{} is not ours", path.display()))?;
+    let kind = match program {
+        XDP_INGRESS => ("xdp", "ingress"),
+        TC_INGRESS => ("tcx", "ingress"),
+        TC_EGRESS => ("tcx", "egress"),
+        _ => bail!("{} is not ours", path.display()),
+    };
+    check_link(path, kind, index, program).map(drop)
 }

@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use description::{Description, Point};
 use directory::{Directory, remove_tree};
 use foreign::Shapes;
-pub use foreign::check_link;
+pub use foreign::{check_any_link, check_link};
 use journal::Journal;
 use own::Own;
 use std::{

@@ -99,6 +99,13 @@ pub fn findings(entry: &Interface, links: &[Link]) -> Vec<Finding> {
                 format!("set ingress: auto for {name}, to fall back to tc where the driver refuses"),
             ),
         },
+        (Hook::Xdp, None) if what == "veth" => Finding::warn(
+            name,
+            "ingress by XDP, for which a veth takes TCP segmentation offload from its other end: who sends there pays \
+             for each segment"
+                .to_owned(),
+            format!("set ingress: tc for {name}"),
+        ),
         (Hook::Xdp, None) => Finding::ok(name, format!("ingress by XDP: {}", plan.reason)),
         (Hook::Tc, _) => Finding::ok(name, format!("ingress by tc: {}", plan.reason)),
     });
@@ -161,6 +168,16 @@ mod tests {
         assert_eq!(worst(Ingress::Xdp), Some(State::Fail));
         assert_eq!(worst(Ingress::Auto), Some(State::Ok));
         assert_eq!(worst(Ingress::Tc), Some(State::Ok));
+    }
+
+    #[test]
+    fn xdp_on_a_veth_is_warned_of() {
+        let veth = Link { kind: Some("veth".to_owned()), ..link("v0") };
+        let told = |ingress| findings(&entry("v0", ingress), std::slice::from_ref(&veth)).remove(1);
+        let warned = told(Ingress::Xdp);
+        assert_eq!((warned.state, warned.remedy.as_str()), (State::Warn, "set ingress: tc for v0"));
+        assert!(warned.text.contains("segmentation offload"), "{}", warned.text);
+        assert_eq!(told(Ingress::Auto).state, State::Ok);
     }
 
     #[test]

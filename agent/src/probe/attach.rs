@@ -133,7 +133,7 @@ impl Probe {
         self.unpin(TC_INGRESS, link)?;
         let program: &mut Xdp = self.ebpf.program_mut(XDP_INGRESS).context("no XDP program")?.try_into()?;
         if let Some(path) = &pin
-            && let Some(old) = pinned(path, "xdp", XDP_INGRESS)?
+            && let Some(old) = pinned(path, ("xdp", "ingress"), link.index, XDP_INGRESS)?
         {
             match program.attach_to_link(old.try_into()?) {
                 Ok(id) => {
@@ -161,8 +161,9 @@ impl Probe {
         }
         let program: &mut SchedClassifier =
             self.ebpf.program_mut(name).context("no tc program")?.try_into()?;
+        let at = if name == TC_INGRESS { "ingress" } else { "egress" };
         if let Some(path) = &pin
-            && let Some(old) = pinned(path, "tcx", name)?
+            && let Some(old) = pinned(path, ("tcx", at), link.index, name)?
         {
             match program.attach_to_link(old.try_into()?) {
                 Ok(id) => {
@@ -209,6 +210,10 @@ impl Probe {
         for entry in std::fs::read_dir(directory)? {
             let path = entry?.path();
             if self.mounts.iter().all(|mount| !mount.hold.is_pinned_at(&path)) {
+                if let Err(e) = pins::check_any_link(&path) {
+                    warn!(error = why::text(&e), "left alone what somebody pinned among our links");
+                    continue;
+                }
                 remove_pin(&path)?;
                 info!(pin = %path.display(), "took a program off that is of no use any more");
             }
@@ -218,8 +223,8 @@ impl Probe {
 }
 
 /// The link that an earlier agent pinned there, if it still hangs on an interface.
-fn pinned(path: &Path, kind: &str, program: &str) -> Result<Option<FdLink>> {
-    match pins::check_link(path, kind, program)? {
+fn pinned(path: &Path, kind: (&str, &str), index: u32, program: &str) -> Result<Option<FdLink>> {
+    match pins::check_link(path, kind, index, program)? {
         None => Ok(None),
         Some(true) => Ok(Some(PinnedLink::from_pin(path)?.into())),
         Some(false) => remove_pin(path).map(|()| None),

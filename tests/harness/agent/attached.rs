@@ -1,7 +1,13 @@
-//! Which programs hang on the interfaces of a namespace, as the kernel and its own tools say.
+//! Which programs hang on the interfaces of a namespace, as the kernel and its own tools say; and which of a process's
+//! programs and maps the kernel still has.
 
+use std::fs;
+
+use agent::sys::program::program_name;
+use aya::maps::MapInfo;
 use aya::programs::SchedClassifier;
 use aya::programs::tc::TcAttachType;
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::netns::NetNs;
@@ -20,6 +26,41 @@ pub fn left_attached(namespace: &NetNs) -> Vec<String> {
         found.extend(clsact(namespace, &name));
     }
     found
+}
+
+/// The programs and maps that a process has open, by the kernel's numbers, which are not given twice.
+pub struct Loaded {
+    programs: Vec<u32>,
+    maps: Vec<u32>,
+}
+
+impl Loaded {
+    /// What this process has open now.
+    #[track_caller]
+    pub fn by(process: Pid) -> Self {
+        let (mut programs, mut maps) = (Vec::new(), Vec::new());
+        for file in fs::read_dir(format!("/proc/{process}/fdinfo")).expect("the process runs") {
+            let text = fs::read_to_string(file.expect("a descriptor").path()).unwrap_or_default();
+            for (key, numbers) in [("prog_id:", &mut programs), ("map_id:", &mut maps)] {
+                let line = text.lines().find_map(|line| line.strip_prefix(key));
+                numbers.extend(line.and_then(|number| number.trim().parse::<u32>().ok()));
+            }
+        }
+        Self { programs, maps }
+    }
+
+    /// How many maps.
+    pub fn maps(&self) -> usize {
+        self.maps.len()
+    }
+
+    /// What of it the kernel still has, whoever holds it now.
+    pub fn left(&self) -> Vec<String> {
+        let programs = self.programs.iter().filter_map(|id| program_name(*id).ok());
+        let maps = self.maps.iter().filter_map(|id| MapInfo::from_id(*id).ok());
+        let maps = maps.map(|map| map.name_as_str().unwrap_or("?").to_owned());
+        programs.map(|name| format!("program {name}")).chain(maps.map(|name| format!("map {name}"))).collect()
+    }
 }
 
 fn tcx(namespace: &NetNs, interface: &str) -> Vec<String> {

@@ -23,7 +23,7 @@ use crate::parity::captured::capture_agrees;
 use crate::topology::OUTSIDE;
 use crate::truth::Capture;
 
-pub use attached::left_attached;
+pub use attached::{Loaded, left_attached};
 pub use metrics::Metrics;
 pub use older::Without;
 
@@ -324,17 +324,23 @@ impl<'a> Agent<'a> {
         (status, self.log())
     }
 
-    /// Stops it with SIGTERM, and checks that it ended with 0 and left nothing attached.
+    /// Stops it with SIGTERM, and checks that it ended with 0 and left nothing attached, and nothing in the kernel.
     ///
     /// # Panics
     /// When it did not, with its log.
     #[track_caller]
     pub fn stop(self) {
+        let loaded = Loaded::by(self.pid());
         self.signal(Signal::SIGTERM);
         let namespace = self.namespace;
         let (status, log) = self.wait();
         assert!(status.success(), "the agent ended with {status}:\n{}", log.join("\n"));
         assert_eq!(left_attached(namespace), Vec::<String>::new(), "the agent left programs behind");
+        // The kernel lets go of what a link held when it finds the time.
+        eventually(DEADLINE, "the agent's programs and maps to go", || {
+            let left = loaded.left();
+            if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
+        });
     }
 
     fn finish_log(&mut self) {

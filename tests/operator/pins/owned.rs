@@ -1,13 +1,17 @@
 //! Who owns pins, and what becomes of those that nobody owns.
 
 use std::fs;
+use std::os::fd::AsFd as _;
+use std::os::unix::fs::PermissionsExt as _;
 
 use agent::sys::cell::Cell;
+use agent::sys::pin;
 use harness::agent::{Launch, left_attached};
 use harness::{Bpffs, Gateway, eventually};
 use serde_json::Value;
 
 use super::{detach, end};
+use crate::foreign::{Hook, attach};
 use crate::watch::{DEADLINE, POINTS, configuration};
 
 /// Starts an agent that must not start; what it says.
@@ -25,6 +29,8 @@ fn a_second_agent_is_refused_with_the_first_one_s_process() {
     let launch = || bpffs.pin(Launch::configuration(configuration("")));
     let first = launch().start(&world.gateway);
     let pins = bpffs.pins();
+    let mode = fs::metadata(bpffs.ours()).expect("it is there").permissions().mode();
+    assert_eq!(mode & 0o077, 0, "nobody else may open our tables: {mode:o}");
     let said = refused(&world, launch());
     assert!(
         said.contains(&format!("process {}", first.pid())) && said.contains("one agent at a time"),
@@ -63,12 +69,28 @@ fn what_is_not_ours_is_refused_and_stays() {
     fs::rename(&aside, &place).expect("pins can be moved");
 
     // A link, with a map in its place.
-    let (place, aside) = (at_link(&bpffs), at_link(&bpffs).with_file_name("aside"));
+    let (place, aside) = (at_link(&world, &bpffs), at_link(&world, &bpffs).with_file_name("aside"));
     fs::rename(&place, &aside).expect("pins can be moved");
     Cell::holding(&[1]).and_then(|cell| cell.pin(&place)).expect("a map can be pinned");
     let said = refused(&world, launch());
     assert!(said.contains("is not ours: it is no link"), "{said}");
+    // And links of a stranger: on another interface, and on the same one in the other direction.
+    for (interface, hook, why) in [
+        ("inside", Hook::TcxEgress, "it is on interface number "),
+        ("outside", Hook::TcxIngress, "(ingress), not at egress"),
+    ] {
+        fs::remove_file(&place).expect("pins can be removed");
+        let stranger = attach(&world.gateway, interface, hook);
+        pin::put(stranger.as_fd(), &place).expect("a link can be pinned");
+        let before = left_attached(&world.gateway);
+        let said = refused(&world, launch());
+        assert!(said.contains("is not ours: ") && said.contains(why), "{said}");
+        let strangers =
+            |all: &[String]| all.iter().filter(|line| !line.contains(" ft_")).cloned().collect::<Vec<_>>();
+        assert_eq!(strangers(&left_attached(&world.gateway)), strangers(&before), "it has its program still");
+    }
     fs::rename(&aside, &place).expect("pins can be moved");
+    eventually(DEADLINE, "the strangers to go", || left_attached(&world.gateway).len() == 4);
 
     // Another layout: both versions are named, and nothing begins at zero.
     let description = at("DESCRIPTION");
@@ -85,12 +107,29 @@ fn what_is_not_ours_is_refused_and_stays() {
     assert_eq!(left_attached(&world.gateway).len(), 4, "the programs count on");
 
     write(&whole).expect("it can be replaced");
-    end(launch().start(&world.gateway));
+    // What has a name of its own is in nobody's way.
+    let stranger = attach(&world.gateway, "inside", Hook::TcxEgress);
+    let place = at_link(&world, &bpffs).with_file_name("stranger");
+    pin::put(stranger.as_fd(), &place).expect("a link can be pinned");
+    let log = end(launch().start(&world.gateway));
+    assert!(
+        log.iter().any(|line| line.contains("left alone") && line.contains("stranger is not ours")),
+        "{log:?}"
+    );
+    assert!(
+        place.exists() && left_attached(&world.gateway).len() == 5,
+        "{:?}",
+        left_attached(&world.gateway)
+    );
+    fs::remove_file(&place).expect("pins can be removed");
+    drop(stranger);
+    eventually(DEADLINE, "the stranger to go", || left_attached(&world.gateway).len() == 4);
     detach(&world, &bpffs);
 }
 
-fn at_link(bpffs: &Bpffs) -> std::path::PathBuf {
-    let pin = bpffs.pins().into_iter().find(|pin| pin.to_string_lossy().ends_with("-ft_tc_out"));
+fn at_link(world: &Gateway, bpffs: &Bpffs) -> std::path::PathBuf {
+    let index = world.gateway.run(|| nix::net::if_::if_nametoindex("outside")).expect("it is there");
+    let pin = bpffs.pins().into_iter().find(|pin| pin.ends_with(format!("{index}-ft_tc_out")));
     bpffs.path().join(pin.expect("egress is pinned"))
 }
 
@@ -107,8 +146,13 @@ fn pins_of_interfaces_that_are_gone_are_removed() {
     drop(launch().start(&world.gateway));
     assert_eq!(links(), 4);
     // Another interface of the same name, while no agent is there.
-    world.gateway.ip("link del outside");
-    world.gateway.ip("link add outside type veth peer name other\nlink set outside up\nlink set other up\n");
+    let replace = || {
+        world.gateway.ip("link del outside");
+        world
+            .gateway
+            .ip("link add outside type veth peer name other\nlink set outside up\nlink set other up\n");
+    };
+    replace();
     // A start that was never finished: tables, and no description.
     let place = bpffs.pins().into_iter().find(|pin| pin.ends_with("FLOWS4")).expect("it is pinned");
     let place = bpffs.path().join(place);
@@ -120,9 +164,19 @@ fn pins_of_interfaces_that_are_gone_are_removed() {
     assert_eq!((links(), unfinished.exists()), (4, false), "{:?}", bpffs.pins());
     let log = second.log();
     assert_eq!(log.iter().filter(|l| l.contains("of no use any more")).count(), 2, "{log:?}");
+    // Killed over and over: never more than one of each.
+    let pins = bpffs.pins().len();
+    let mut last = second;
+    for _ in 0..2 {
+        drop(last);
+        replace();
+        last = launch().start(&world.gateway);
+        eventually(DEADLINE, "both to be watched", || count(&last) == [2.0, 2.0]);
+        assert_eq!((links(), bpffs.pins().len()), (4, pins), "{:?}", bpffs.pins());
+    }
     world.gateway.ip("link del outside");
     eventually(DEADLINE, "the outside to be let go of", || links() == 2);
-    end(second);
+    end(last);
     assert!(detach(&world, &bpffs).contains("inside: took ft_tc_in off tcx"));
 }
 

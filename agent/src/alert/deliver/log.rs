@@ -1,4 +1,5 @@
-//! The agent's log: a line when an alert begins, and one when it ends.
+//! The agent's log: a line when an alert begins, and one when it ends. Without the evidence, which names addresses: a log
+//! goes to more places than the lists of connections do, and `/api/v1/alerts` has it.
 
 use super::{Failure, Teller, word};
 use crate::alert::message::Alert;
@@ -17,10 +18,10 @@ impl Teller for Log {
         for alert in alerts {
             let note = |name: &str| alert.annotations.get(name).map_or("", String::as_str);
             let (rule, svc, point) = (&alert.rule, alert.label("svc"), alert.label("point"));
-            let (summary, description, evidence) = (note("summary"), note("description"), note("evidence"));
+            let (summary, description) = (note("summary"), note("description"));
             if alert.is_firing() {
                 let severity = &alert.severity;
-                warn!(rule, severity, svc, point, summary, description, evidence, "{}", word(alert.status));
+                warn!(rule, severity, svc, point, summary, description, "{}", word(alert.status));
             } else {
                 info!(rule, svc, point, "{}", word(alert.status));
             }
