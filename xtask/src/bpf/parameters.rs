@@ -92,7 +92,7 @@ mod tests {
     fn cut_objects_do_not_crash_the_reader() {
         let whole = object(6);
         for len in 0..whole.len() {
-            too_many(&whole[..len]);
+            assert!(too_many(&whole[..len]).len() <= 1);
         }
     }
 }
