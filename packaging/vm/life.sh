@@ -75,7 +75,7 @@ through() { # what it is, and the command
     before=$(refused)
     began=$(date +%s)
     payments "$@"
-    until_ counts $((before + made))
+    until_ counts $((before + made)) || { say "$what: $made payments and $before before are not $(refused)"; return 1; }
     say "$what in $(since "$began") s: $made payments meanwhile, all of them counted, $before before"
 }
 # Those of ours that the kernel has.
@@ -94,9 +94,7 @@ answers /-/ready
 # Held up: it answers nobody and reads nothing. The watchdog ends it, and it is started anew.
 pid=$(show MainPID)
 stand_still() { kill -STOP "$pid"; until_ pid_is_not "$pid"; }
-began=$(date +%s)
-stand_still
-say "stood still, and watching again after $(since "$began") s"
+through "stood still, and watching again" stand_still
 journalctl -b -u fivetuple | grep -q 'Watchdog timeout'
 
 # Upgraded: restarted once the new one is in place.

@@ -45,7 +45,7 @@ impl Port {
     }
 
     /// The `ip -batch` lines that configure this end, knowing the other end of its wire and the ways behind that.
-    fn setup(&self, peer: &Port, behind_peer: &[&Port]) -> String {
+    pub fn setup(&self, peer: &Port, behind_peer: &[&Port]) -> String {
         let Port { interface, v4, v6, .. } = self;
         let mut lines = format!(
             "link set {interface} addrgenmode none\n\
@@ -310,8 +310,9 @@ pub(crate) fn any_cpu() -> u32 {
     fastrand::u32(0..u32::try_from(count).expect("at most 32"))
 }
 
+/// Keeps a host from sending again because something took long; see [`Plan::patient`].
 #[track_caller]
-fn be_patient(host: &NetNs, own: &Port, via: Option<&Port>, far: &Port) {
+pub fn be_patient(host: &NetNs, own: &Port, via: Option<&Port>, far: &Port) {
     host.sysctl("net/ipv4/tcp_early_retrans", 0);
     let (via_v4, via_v6) =
         via.map(|via| (format!("via {}", via.v4), format!("via {}", via.v6))).unwrap_or_default();

@@ -249,6 +249,14 @@ const CASES: &[Case] = &[
         flows: &["close=fin_server", r#"reused=true rst_why=[[12,"server","refused"]]"#],
     },
     Case {
+        name: "taken again after a reset, and refused",
+        parts: &[HANDSHAKE, EXCHANGE],
+        script: "+1ms S R.                               # rst cause=abort
+                 +1s  C S  seq=100000                    # reused_ports holder=nobody gap=1.0
+                 +1ms S R. seq=0 ack=100001              # rst cause=refused outcome=refused",
+        flows: &["close=rst_server", r#"reused=true rst_why=[[9,"server","refused"]]"#],
+    },
+    Case {
         name: "taken again after a reset, and ignored",
         parts: &[HANDSHAKE, EXCHANGE],
         script: "+1ms C R.                               # rst cause=abort

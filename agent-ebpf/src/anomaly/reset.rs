@@ -54,7 +54,8 @@ fn rule(f: &Facts) -> Cause {
     if let Some(holder) = f.holder {
         // Against an open connection the phase is the old one's; a reuse of a closed one has its own.
         let waits = handshake || matches!(holder, Holder::Open);
-        let answers_syn = from_server && handshake;
+        // Where the old connection was reset nobody waits: the SYN is refused like any other.
+        let answers_syn = from_server && handshake && !matches!(holder, Holder::Nobody);
         let ends_challenge = !from_server && waits && matches!(f.outcome, Some(Outcome::Challenged));
         if answers_syn || ends_challenge {
             return Cause::TimeWait;
@@ -128,6 +129,7 @@ mod tests {
         let est = |side| rst(side, Phase::Established);
         let reused = |o| Facts { holder: Some(Holder::Receiver), outcome: o, ..rst(Side::Server, Phase::SynSent) };
         assert_eq!(rule(&reused(None)), Cause::TimeWait);
+        assert_eq!(rule(&Facts { holder: Some(Holder::Nobody), ..reused(Some(Outcome::Refused)) }), Cause::Refused);
         assert_eq!(rule(&Facts { side: Side::Client, ..reused(Some(Outcome::Challenged)) }), Cause::TimeWait);
         let accepted = Facts { phase: Phase::Established as u8, ..reused(Some(Outcome::Accepted)) };
         assert_eq!(rule(&accepted), Cause::AfterReuse);

@@ -107,7 +107,7 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
     };
     if let Some(p) = w.plain()
         // SAFETY: ours until this packet is through, by the contract of `plain`; what is asked of it was written before.
-        && quickly(w, frame, unsafe { &mut *p }, point, direction, h)
+        && quickly(w, frame, unsafe { &mut *p }, (point, direction), h)
     {
         return;
     }
@@ -309,8 +309,7 @@ fn quickly<W: World, F: Frame>(
     w: &W,
     frame: &F,
     p: &mut Plain,
-    point: u8,
-    direction: Direction,
+    (point, direction): (u8, Direction),
     h: *mut HealthCounts,
 ) -> bool {
     if !quick::read(frame, point, p) || !quick::pass(w, frame, p, direction) {

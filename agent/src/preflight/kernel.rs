@@ -2,7 +2,7 @@
 
 use super::Finding;
 use crate::{link::Link, sys::program};
-use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit, setrlimit};
 use std::{io, path::Path};
 
 /// What `uname -r` prints.
@@ -37,8 +37,13 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Ask.
+    /// Ask. Where tables count against RLIMIT_MEMLOCK it is raised first: they are one user's together, and others of the
+    /// same user may have taken all of it.
     pub fn read(links: &[Link]) -> Self {
+        if running() < CGROUP_MEMORY {
+            // Where this is refused the tables may still fit; `memlock` is what there is.
+            let _ = setrlimit(Resource::RLIMIT_MEMLOCK, RLIM_INFINITY, RLIM_INFINITY);
+        }
         let loopback = links.iter().find(|l| l.loopback).map_or(1, |l| l.index);
         Self {
             release: read_trimmed(OSRELEASE),
@@ -113,6 +118,10 @@ impl Kernel {
             return Finding::ok("bpf", "the bpf system call works, and ring buffers exist");
         };
         let (text, remedy) = match e.raw_os_error() {
+            Some(libc::EPERM) if self.version() < CGROUP_MEMORY && self.memlock < MEMLOCK_WANTED => (
+                "the kernel makes no BPF ring buffer: RLIMIT_MEMLOCK is used up, or CAP_BPF is missing",
+                "set LimitMEMLOCK=infinity in the unit, or give CAP_SYS_RESOURCE",
+            ),
             Some(libc::EPERM | libc::EACCES) => (
                 "the kernel forbids the bpf system call",
                 "give CAP_BPF; with it, look for a seccomp filter (SystemCallFilter= without bpf) or kernel lockdown (/sys/kernel/security/lockdown)",
@@ -154,7 +163,7 @@ impl Kernel {
                     "RLIMIT_MEMLOCK is {} bytes, and before Linux 5.11 the tables count against it",
                     self.memlock
                 ),
-                "the agent raises it where CAP_SYS_RESOURCE allows; else set LimitMEMLOCK=infinity in the unit",
+                "set LimitMEMLOCK=infinity in the unit, or give CAP_SYS_RESOURCE, by which the agent raises it",
             )
         }
     }

@@ -36,8 +36,6 @@ use std::{
 };
 use tracing::warn;
 
-/// Before Linux 5.11 map memory counts against this limit of the process.
-const CGROUP_MEMORY: (u32, u32) = (5, 11);
 /// The first Linux with `bpf_ktime_get_coarse_ns`.
 const COARSE_CLOCK: (u32, u32) = (5, 11);
 
@@ -73,14 +71,6 @@ impl Probe {
         pins: Option<&Pins>,
     ) -> Result<(Self, Maps, RingBuf<MapData>)> {
         let tables = pins.map(Pins::tables);
-        if kernel < CGROUP_MEMORY {
-            // Where this is refused the tables may still fit; if not, making them says so.
-            let _ = nix::sys::resource::setrlimit(
-                nix::sys::resource::Resource::RLIMIT_MEMLOCK,
-                nix::sys::resource::RLIM_INFINITY,
-                nix::sys::resource::RLIM_INFINITY,
-            );
-        }
         let mut ebpf = open_in(watch, room, kernel, true, tables)?;
         let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
         if xdp && load_program(&mut ebpf, XDP_INGRESS).is_err() {

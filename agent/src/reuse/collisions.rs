@@ -49,6 +49,8 @@ impl<'a> Again<'a> {
             _ if of_old => Fate::Undecided,
             // Also after an RST: a client may end what was answered as it likes.
             Some(Served::Answered) => Fate::Harmless,
+            // Nobody waited, and yet it was refused: for another reason.
+            Some(Served::Refused) if reuse.holder == Holder::Nobody.name() => Fate::Undecided,
             Some(Served::Refused) => Fate::Collided,
             _ if by_reuse => Fate::Collided,
             _ => Fate::Undecided,

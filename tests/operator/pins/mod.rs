@@ -3,6 +3,7 @@
 mod killed;
 mod migrated;
 mod owned;
+mod stalled;
 
 use std::time::Duration;
 

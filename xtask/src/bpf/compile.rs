@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 use super::{
     TARGET, linker,
     nested::clean,
-    symbols,
+    parameters, symbols,
     toolchain::{self, Core, Toolchain},
 };
 use crate::sh;
@@ -54,6 +54,15 @@ pub fn compile(root: &Path, what: Object) -> Result<PathBuf> {
             "a panic is reachable in the kernel programs, which the kernel would refuse: {}\n\
              look for indexing, slicing, division, unwrap or expect in agent-ebpf; use get() and checked_div()",
             panics.join(", ")
+        );
+    }
+    let crowded = parameters::too_many(&bytes);
+    if !crowded.is_empty() {
+        bail!(
+            "Linux 7.2 would refuse functions with more than {} parameters, whether or not all of them are used: {}\n\
+             give two of them as one",
+            parameters::MOST,
+            crowded.join(", ")
         );
     }
     Ok(object)

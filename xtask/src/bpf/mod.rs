@@ -3,12 +3,13 @@
 //! That takes two things a stock Rust lacks: a `core` for the BPF target ([`toolchain`] finds a compiler that has one,
 //! or its sources) and a linker that makes BPF out of LLVM bitcode ([`linker`]). `cargo xtask setup` installs both.
 //! [`compile`] then runs a second cargo beside the one that builds the agent, and refuses an object in which a panic
-//! is reachable ([`symbols`]). `agent/build.rs` calls [`embed::embed`] and nothing else.
+//! is reachable ([`symbols`]) or a function has too many parameters ([`parameters`]). `agent/build.rs` calls [`embed::embed`] and nothing else.
 
 pub mod compile;
 pub mod embed;
 pub mod linker;
 pub mod nested;
+pub mod parameters;
 pub mod symbols;
 pub mod toolchain;
 

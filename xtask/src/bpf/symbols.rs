@@ -18,26 +18,42 @@ fn symbols(object: &[u8]) -> Vec<String> {
 }
 
 fn names(object: &[u8]) -> Option<Vec<String>> {
-    let (table, entry, count) =
-        (number(object, 0x28, 8)?, number(object, 0x3a, 2)?, number(object, 0x3c, 2)?);
-    let header = |i: usize| object.get(table.checked_add(i.checked_mul(entry)?)?..);
+    let headers: Vec<_> = sections(object)?.collect();
     let mut out = Vec::new();
-    for section in (0..count).map_while(header) {
+    for section in &headers {
         if number(section, 4, 4)? as u64 != SECTION_SYMTAB {
             continue;
         }
-        let strings = object.get(number(header(number(section, 40, 4)?)?, 24, 8)?..)?;
-        let (at, len) = (number(section, 24, 8)?, number(section, 32, 8)?);
-        for symbol in object.get(at..at.checked_add(len)?)?.chunks_exact(SYMBOL_SIZE) {
-            let name = strings.get(number(symbol, 0, 4)?..)?.split(|b| *b == 0).next()?;
-            out.push(String::from_utf8_lossy(name).into_owned());
+        let strings = object.get(number(headers.get(number(section, 40, 4)?)?, 24, 8)?..)?;
+        for symbol in content(object, section)?.chunks_exact(SYMBOL_SIZE) {
+            out.push(text(strings, number(symbol, 0, 4)?)?);
         }
     }
     Some(out)
 }
 
+/// The section headers of a 64-bit little-endian object, each with what stands behind it.
+pub(super) fn sections(object: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
+    let (table, entry, count) =
+        (number(object, 0x28, 8)?, number(object, 0x3a, 2)?, number(object, 0x3c, 2)?);
+    let header = move |i: usize| object.get(table.checked_add(i.checked_mul(entry)?)?..);
+    Some((0..count).map_while(header))
+}
+
+/// What the section of this header holds.
+pub(super) fn content<'a>(object: &'a [u8], section: &[u8]) -> Option<&'a [u8]> {
+    let (at, len) = (number(section, 24, 8)?, number(section, 32, 8)?);
+    object.get(at..at.checked_add(len)?)
+}
+
+/// The text that begins there.
+pub(super) fn text(strings: &[u8], at: usize) -> Option<String> {
+    let text = strings.get(at..)?.split(|b| *b == 0).next()?;
+    Some(String::from_utf8_lossy(text).into_owned())
+}
+
 /// A little-endian number of `len` bytes.
-fn number(bytes: &[u8], at: usize, len: usize) -> Option<usize> {
+pub(super) fn number(bytes: &[u8], at: usize, len: usize) -> Option<usize> {
     let value =
         bytes.get(at..at.checked_add(len)?)?.iter().rev().fold(0_u64, |n, b| (n << 8) | u64::from(*b));
     usize::try_from(value).ok()

@@ -28,19 +28,23 @@ pub struct Kernel {
 const SUITES: &[&str] = &["bullseye", "bookworm", "trixie", "sid", "experimental"];
 const UPDATED: &[&str] = &["bullseye", "bookworm", "trixie"];
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
-/// What the tests need and these kernels have as modules. The last is not asked for where there is tcx.
-const MODULES: &[&str] = &["veth", "sch_ingress", "cls_bpf"];
+/// What the tests need and these kernels have as modules; two of them are not asked for where there is tcx.
+const MODULES: &[&str] = &["veth", "sch_ingress", "cls_bpf", "bonding", "8021q"];
 /// A mirror of Debian, and one of its security updates, where the host is another's.
 const MIRRORS: &str = "DEBIAN_MIRRORS";
 
 /// The kernel of this series, fetched unless it is there already: what is there is not renewed.
 pub fn kernel(cache: &Path, series: &str) -> Result<Kernel> {
     let folder = cache.join(series);
-    if !folder.is_dir() {
-        fetch(cache, series, &folder)?;
-    }
+    let modules = match in_order(&folder) {
+        Ok(modules) => modules,
+        // Not there, or without a module that nobody needed when it was fetched.
+        Err(_) => {
+            fetch(cache, series, &folder)?;
+            in_order(&folder)?
+        }
+    };
     let release = fs::read_to_string(folder.join("release"))?;
-    let modules = MODULES.iter().map(|name| folder.join(format!("{name}.ko"))).collect();
     Ok(Kernel { release, image: folder.join("vmlinuz"), modules })
 }
 
@@ -65,21 +69,51 @@ fn fetch(cache: &Path, series: &str, folder: &Path) -> Result<()> {
         files.iter().find(|path| name(path)).cloned().with_context(|| format!("{image} has no {what}"))
     };
     fs::copy(find("vmlinuz", &|name| name.starts_with("vmlinuz"))?, part.join("vmlinuz"))?;
-    for module in MODULES {
+    let mut wanted: Vec<String> = MODULES.iter().map(ToString::to_string).collect();
+    while let Some(module) = wanted.pop() {
+        // A module's name has an underscore where its file's may have a hyphen.
         let [plain, packed] = ["ko", "ko.xz"].map(|end| format!("{module}.{end}"));
-        let file = find(module, &|name| name == plain || name == packed)?;
-        let to = part.join(&plain);
-        if file.extension().is_some_and(|end| end == "xz") {
-            let out = Command::new("xz").arg("-dc").arg(&file).output().context("xz")?;
-            fs::write(to, out.stdout)?;
+        let file = find(&module, &|name| [&plain, &packed].contains(&&name.replace('-', "_")))?;
+        let bytes = if file.extension().is_some_and(|end| end == "xz") {
+            Command::new("xz").arg("-dc").arg(&file).output().context("xz")?.stdout
         } else {
-            fs::copy(file, to)?;
-        }
+            fs::read(file)?
+        };
+        wanted.extend(needed(&bytes));
+        fs::write(part.join(plain), bytes)?;
     }
     let release = image.strip_prefix("linux-image-").unwrap_or(&image);
     fs::write(part.join("release"), release)?;
+    let _ = fs::remove_dir_all(folder);
     fs::rename(part, folder)?;
     Ok(fs::remove_dir_all(work)?)
+}
+
+/// The modules in a folder, each behind those that it needs.
+fn in_order(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut out = Vec::new();
+    MODULES.iter().try_for_each(|module| put(folder, module, &mut out))?;
+    Ok(out)
+}
+
+fn put(folder: &Path, module: &str, out: &mut Vec<PathBuf>) -> Result<()> {
+    let path = folder.join(format!("{module}.ko"));
+    if !out.contains(&path) {
+        let bytes = fs::read(&path).with_context(|| path.display().to_string())?;
+        needed(&bytes).iter().try_for_each(|module| put(folder, module, out))?;
+        out.push(path);
+    }
+    Ok(())
+}
+
+/// The modules that a module says it needs.
+fn needed(module: &[u8]) -> Vec<String> {
+    const FIELD: &[u8] = b"\0depends=";
+    let at = module.windows(FIELD.len()).position(|bytes| bytes == FIELD);
+    let field =
+        at.and_then(|at| module[at + FIELD.len()..].split(|byte| *byte == 0).next()).unwrap_or_default();
+    let names = String::from_utf8_lossy(field);
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Every file below a folder.
@@ -240,6 +274,12 @@ mod tests {
             + &about("meta-package", "9")
             + &about("c", "6.12.95-1");
         assert_eq!((newest(&all), newest("")), (Some("b"), None));
+    }
+
+    #[test]
+    fn what_a_module_needs_is_loaded_before_it() {
+        assert_eq!(needed(b"\x7fELF\0license=GPL\0depends=garp,mrp\0name=8021q\0"), ["garp", "mrp"]);
+        assert!(needed(b"\x7fELF\0depends=\0").is_empty() && needed(b"\x7fELF").is_empty());
     }
 
     #[test]

@@ -13,7 +13,10 @@ use xtask::sh;
 use super::{cpio, debian::Kernel, said};
 
 /// Programs of the host that the tests call.
-const CALLED: &[&str] = &["ip", "tc", "ethtool"];
+const CALLED: &[&str] = &["ip", "tc", "ethtool", "setpriv", "xdp-loader"];
+/// What `xdp-loader` puts on an interface, by their places on every Debian.
+const PROGRAMS: &[&str] = &["xdp-dispatcher.o", "xdpfilt_alw_all.o"];
+const PROGRAMS_FOLDER: &str = "usr/lib/x86_64-linux-gnu/bpf";
 const FOLDERS: &[&str] = &["bin", "proc", "sys", "dev", "tmp", "run", "modules"];
 
 /// Makes the archive, and says where it is.
@@ -30,6 +33,11 @@ pub fn make(cache: &Path, kernel: &Kernel, programs: &[PathBuf], tests: &[(&str,
         bring(&path, &world.join("bin").join(program))?;
         libraries(&path, &world)?;
     }
+    let objects = world.join(PROGRAMS_FOLDER);
+    fs::create_dir_all(&objects)?;
+    for name in PROGRAMS {
+        bring(&Path::new("/").join(PROGRAMS_FOLDER).join(name), &objects.join(name))?;
+    }
     let names = ["fivetuple"].into_iter().chain(tests.iter().map(|(name, _)| *name));
     for (path, name) in programs.iter().zip(names) {
         // Two thirds of them are for debuggers, and all of it has to fit into the machine's memory.
@@ -38,7 +46,7 @@ pub fn make(cache: &Path, kernel: &Kernel, programs: &[PathBuf], tests: &[(&str,
         libraries(path, &world)?;
     }
     for (number, module) in kernel.modules.iter().enumerate() {
-        bring(module, &world.join(format!("modules/{number}.ko")))?;
+        bring(module, &world.join(format!("modules/{number:02}.ko")))?;
     }
     fs::write(world.join("init"), init(tests))?;
     fs::set_permissions(world.join("init"), fs::Permissions::from_mode(0o755))?;
@@ -79,7 +87,7 @@ fn init(tests: &[(&str, &str)]) -> String {
     format!(
         r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /bin /sbin
-for applet in mount insmod dmesg grep poweroff sleep; do /bin/busybox ln -s /bin/busybox /bin/$applet; done
+for applet in sh unshare mount insmod dmesg grep poweroff sleep; do /bin/busybox ln -s /bin/busybox /bin/$applet; done
 export PATH=/bin FIVETUPLE_BIN=/bin/fivetuple RUST_BACKTRACE=1
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -89,6 +97,10 @@ mount -t tmpfs run /run
 mount -t bpf bpf /sys/fs/bpf
 for module in /modules/*.ko; do insmod $module || status=1; done
 : "${{status:=0}}"
+# From here on as strict as an administrator can make it.
+mount -t securityfs securityfs /sys/kernel/security
+echo confidentiality > /sys/kernel/security/lockdown || status=1
+echo 2 > /proc/sys/kernel/unprivileged_bpf_disabled || status=1
 ip link set lo up
 {tests}dmesg | grep -E 'BUG|WARNING|Oops|Call Trace' && echo 'the kernel complains' && status=1
 echo "machine-status: $status"

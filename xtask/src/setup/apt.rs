@@ -46,7 +46,18 @@ impl Apt {
         // something of the user's to make room.
         let options =
             ["install", "--yes", "--no-install-recommends", "--no-remove", "-o", "DPkg::Lock::Timeout=600"];
-        sh::run(apt_get(why)?.args(options).args(packages))
+        let done = sh::run(apt_get(why)?.args(options).args(packages));
+        if done.is_err()
+            && let Some(others) = in_the_way(packages)
+        {
+            bail!(
+                "apt would remove {others} to install {}, and setup removes nothing: install them with \
+                 `apt-get install --target-release=RELEASE`, of which {others} came, or do without {others} (`apt-get \
+                 remove {others}`), or put the programs above into $PATH another way",
+                packages.join(" ")
+            );
+        }
+        done
     }
 
     fn refresh(&mut self) -> Result<()> {
@@ -81,9 +92,30 @@ fn candidates(policy: &str) -> usize {
     offered.filter(|version| version.trim() != "(none)").count()
 }
 
+/// What apt would remove to make room for these.
+fn in_the_way(packages: &[&str]) -> Option<String> {
+    let options = ["install", "--simulate", "--no-install-recommends"];
+    let plan = sh::stdout_of(Command::new("apt-get").args(options).args(packages).env("LC_ALL", "C")).ok()?;
+    let removed = removed(&plan).join(" ");
+    (!removed.is_empty()).then_some(removed)
+}
+
+/// Packages that would go, in the words of `apt-get install --simulate`.
+fn removed(plan: &str) -> Vec<&str> {
+    plan.lines().filter_map(|line| line.strip_prefix("Remv ")?.split(' ').next()).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::candidates;
+    use super::{candidates, removed};
+
+    #[test]
+    fn what_apt_would_remove_is_named() {
+        let plan =
+            "Remv qemu-utils [1:10.0.2]\nInst seabios (1.16.2-1 Debian:12 [all])\nConf seabios (1.16.2-1)\n";
+        assert_eq!(removed(plan), ["qemu-utils"]);
+        assert!(removed("Inst seabios (1.16.2-1)\n").is_empty());
+    }
 
     #[test]
     fn packages_without_a_candidate_do_not_count() {

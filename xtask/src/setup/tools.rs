@@ -39,6 +39,7 @@ const TOOLS: &[Tool] = &[
     tool(Scope::Test, "tshark", &["tshark"], "a second opinion on captures"),
     tool(Scope::Test, "setpriv", &["util-linux"], "the agent as an ordinary user with three capabilities"),
     tool(Scope::Test, "systemd-analyze", &["systemd"], "judges the unit"),
+    tool(Scope::Test, "xdp-loader", &["xdp-tools"], "somebody else at the XDP hook"),
     tool(Scope::Test, "promtool", &["prometheus"], "checks the metrics' form"),
     tool(
         Scope::Test,
@@ -91,7 +92,7 @@ mod tests {
             ["ip", "ethtool", "ping", "curl", "openssl", "tcpdump", "tshark", "setpriv", "systemd-analyze"];
         assert_eq!(
             programs(Scope::Test, &[&packages[..], &most].concat()),
-            ["nft", "promtool", "prometheus-alertmanager", "nginx"]
+            ["nft", "xdp-loader", "promtool", "prometheus-alertmanager", "nginx"]
         );
     }
 }
