@@ -14,6 +14,7 @@ mod privilege;
 mod readme;
 mod run;
 mod setup;
+mod soak;
 mod tables;
 mod test;
 mod tidy;
@@ -73,6 +74,12 @@ const VERBS: &[Verb] = &[
         args: "[campus-card] [bank-g] [--json]",
         about: "play the two cases in a world of namespaces, for a person to watch (needs root)",
         run: demo::verb,
+    },
+    Verb {
+        name: "soak",
+        args: "[churn] [flood] [restarts] [upgrade] [--minutes N] [--revision REV] [--json]",
+        about: "hold it to what only shows after a long time, or under as much as the machine can do (needs root)",
+        run: soak::verb,
     },
     Verb {
         name: "package",

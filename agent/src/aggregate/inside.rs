@@ -112,7 +112,11 @@ impl Inside {
             match group.iter_mut().find(|known| known.sight.key == sight.key) {
                 Some(known) if known.last => {}
                 Some(known) => *known = seen,
-                None => group.push(seen),
+                None => {
+                    // Not room for four: a connection passes two points, seldom more.
+                    group.reserve_exact(1);
+                    group.push(seen);
+                }
             }
         } else if self.waiting.len() < ROOM {
             self.waiting.insert(numbers, vec![seen]);

@@ -65,6 +65,13 @@ pub fn worst(
     found.into_iter().take(MOST).map(|(_, _, c)| Evidence::of(&c.clone().shown(names.shown))).collect()
 }
 
+/// Whether any connection could have to do with a rule: not with those over the agent's own figures.
+pub fn is_of_connections(rule: &Rule) -> bool {
+    let families = rule.events.families.iter().chain(rule.of.iter().flat_map(|of| &of.families));
+    let theirs = ["fivetuple_tcp_", "fivetuple_leg_", "fivetuple_inside_"];
+    families.into_iter().any(|family| theirs.iter().any(|prefix| family.name.starts_with(prefix)))
+}
+
 /// How much a connection has to do with a rule; 0 for nothing.
 fn weight(rule: &Rule, c: &Connection, services: &[Service]) -> u64 {
     let events = shown(&rule.events, c, services);
@@ -263,6 +270,18 @@ mod tests {
         let found = found(&rule("FivetupleReorderedInside"), cell, &all);
         let ports: Vec<_> = found.iter().map(|e| e.connection["client_port"].as_u64().unwrap()).collect();
         assert_eq!(ports, [7, 3, 1]);
+    }
+
+    #[test]
+    fn connections_are_asked_for_where_they_can_show_something() {
+        for (name, of_connections) in [
+            ("FivetupleMiddleboxReset", true),
+            ("FivetupleReorderedInside", true),
+            ("FivetupleSuccessRate", true),
+            ("FivetupleTrackingLosses", false),
+        ] {
+            assert_eq!(is_of_connections(&rule(name)), of_connections, "{name}");
+        }
     }
 
     #[test]

@@ -139,6 +139,9 @@ impl Monitor {
         let moment = now();
         let mut alerts = self.alerts();
         let told = alerts.engine.step(moment, &snapshot, &mut |rule, cell| {
+            if !evidence::is_of_connections(rule) {
+                return Vec::new();
+            }
             // All at once, and only where something fires: this reads the tables.
             let all = connections.get_or_insert_with(|| {
                 match self.whole_connections(&ConnectionFilter::default()) {

@@ -113,6 +113,8 @@ struct Records {
     own: Own,
     /// The last sweep.
     swept: Sweep,
+    /// Whether it found a table of flows more than half full.
+    crowded: bool,
     /// Whether more connections are asked for than can be followed.
     flood: Flood,
     log: Log,
@@ -190,6 +192,7 @@ impl Monitor {
                 foreign: Foreign::default(),
                 own,
                 swept: Sweep::default(),
+                crowded: false,
                 flood: Flood::default(),
                 log,
             }),

@@ -14,7 +14,11 @@ use crate::{
     },
     sys, why,
 };
-use agent_ebpf::{flow::Flow, health::Health, record::Record};
+use agent_ebpf::{
+    flow::{Flow, FlowKey},
+    health::Health,
+    record::Record,
+};
 use anyhow::{Context as _, Result};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -29,10 +33,10 @@ const OFTEN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// How often at most closed connections that are out of their TIME-WAIT window are forgotten: it is a large table, and a
 /// window of a minute.
 const FORGET: Duration = Duration::from_secs(10);
-/// A sweep of the flows may take this part of the time at most, and one of the closed five-tuples: with large
+/// A sweep of the flows may take this part of a processor at most, and one of the closed five-tuples: with large
 /// tables they come less often.
 const SHARE: u32 = 20;
-/// The same while a table of flows is more than half full: room comes first.
+/// The same while a sweep finds a table of flows more than half full: room comes first.
 const SHARE_CROWDED: u32 = 2;
 /// Places of the tables of the half-open among the entries of a sweep.
 const HALF_OPEN: [usize; 2] = [1, 5];
@@ -80,11 +84,15 @@ impl Monitor {
         let (mut last, mut cost) = (Instant::now(), Duration::ZERO);
         let (mut sweep_at, mut forget_at) = (last, last);
         while !stop.load(Ordering::Relaxed) {
+            // However long it is until the next sweep.
+            if let Err(e) = self.watch_flood() {
+                error!(error = why::text(&e), "cannot tell the programs whether there is room");
+            }
             if Instant::now() < sweep_at {
-                thread::park_timeout((sweep_at - Instant::now()).min(super::DRAIN));
+                thread::park_timeout((sweep_at - Instant::now()).min(OFTEN.0));
                 continue;
             }
-            let began = Instant::now();
+            let (began, spent) = (Instant::now(), sys::thread_time());
             let forget = began >= forget_at;
             if let Err(e) = self.sweep(began - last, forget) {
                 error!(error = %e, "cannot sweep the tables; old flows stay until this works");
@@ -95,20 +103,20 @@ impl Monitor {
                     "cannot look for the second legs of connections that were reset"
                 );
             }
-            if let Err(e) = self.watch_flood() {
-                error!(error = why::text(&e), "cannot tell the programs whether there is room");
-            }
-            let share = if self.is_crowded() { SHARE_CROWDED } else { SHARE };
+            let share = if self.records().crowded { SHARE_CROWDED } else { SHARE };
             let limits = self.in_force().watch.limits.clone();
             let shortest = limits.handshake_timeout.min(limits.flow_idle_timeout).min(limits.stall);
             let shortest = if self.records().flood.on { OFTEN.0 } else { shortest };
             last = began;
+            // Not the time that has passed: where others keep the processors busy that would make it come less often, and
+            // the tables fill.
+            let spent = sys::thread_time().saturating_sub(spent);
             // What the closed five-tuples cost is paid for by when they are looked at next: if the flows
             // waited for it, too, their tables would be full before the next sweep.
             if forget {
-                forget_at = began + FORGET.max(began.elapsed() * SHARE);
+                forget_at = began + FORGET.max(spent * SHARE);
             } else {
-                cost = began.elapsed();
+                cost = spent;
             }
             sweep_at = Instant::now() + (shortest / 4).clamp(OFTEN.0, OFTEN.1).max(cost * share);
         }
@@ -138,12 +146,6 @@ impl Monitor {
             _ => {}
         }
         Ok(())
-    }
-
-    /// Whether a table of flows was more than half full after the last sweep.
-    fn is_crowded(&self) -> bool {
-        let entries = self.records().swept.entries;
-        FLOWS.iter().any(|place| 2 * entries[*place] > self.capacities[*place].1)
     }
 
     /// Sweeps the tables; the sweep before began `since` ago. What is kept is not held meanwhile: the ring is read and
@@ -176,12 +178,18 @@ impl Monitor {
             }
         }
         records.foreign.open(met);
-        for end in swept.ended.drain(..) {
-            records.inside.take(&events::sight(&end), clock, true);
-            records.foreign.ended(&allowed, &events::sight(&end));
+        // Of IPv4 and of IPv6.
+        let mut gone = [0, 0];
+        // Not drained: what a flood leaves here is as large as all the rest.
+        for end in std::mem::take(&mut swept.ended) {
+            let sight = events::sight(&end);
+            gone[family(&sight)] += 1;
+            records.inside.take(&sight, clock, true);
+            records.foreign.ended(&allowed, &sight);
             keep(&Record::End(end), (now, clock), &names, &mut records.events, &mut records.log);
         }
-        for last in swept.settled.drain(..) {
+        for last in std::mem::take(&mut swept.settled) {
+            gone[family(&last)] += 1;
             records.inside.take(&last, clock, true);
             records.foreign.forget(&last);
             records.events.settle(&last);
@@ -191,8 +199,18 @@ impl Monitor {
         let stays = |sight: &Sight| self.maps.has(sight.key, sight.flow.opened);
         records.inside.settle(clock, patience, stays).context("cannot look a flow up")?;
         records.log.flush();
+        let found = |place: usize| swept.entries[place] + gone[place / 4];
+        records.crowded = FLOWS.iter().any(|place| 2 * found(*place) > self.capacities[*place].1);
         records.swept = swept;
         Ok(())
+    }
+}
+
+/// The tables that a flow is in: 0 those of IPv4, 1 those of IPv6.
+const fn family(sight: &Sight) -> usize {
+    match sight.key {
+        FlowKey::V4(_) => 0,
+        FlowKey::V6(_) => 1,
     }
 }
 

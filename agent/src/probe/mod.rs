@@ -33,6 +33,7 @@ use std::{
     io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
+    thread,
 };
 use tracing::warn;
 
@@ -80,10 +81,7 @@ impl Probe {
                 no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&plain)));
             }
         }
-        for name in [TC_INGRESS, TC_EGRESS] {
-            load_program(&mut ebpf, name)
-                .with_context(|| format!("the kernel refuses the program {name}"))?;
-        }
+        load_side_by_side(&mut ebpf, &[TC_INGRESS, TC_EGRESS])?;
         let (maps, ring) = Maps::take(&mut ebpf, room)?;
         #[cfg(feature = "probe-log")]
         let lines = debug::Lines::take(&mut ebpf)?;
@@ -193,11 +191,37 @@ fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Opti
     Ok(ebpf)
 }
 
+/// Load several programs at once: the kernel takes half a second to verify each of the large ones, on one processor.
+fn load_side_by_side(ebpf: &mut Ebpf, names: &[&str]) -> Result<()> {
+    let wanted: Vec<_> = ebpf.programs_mut().filter(|(name, _)| names.contains(name)).collect();
+    if wanted.len() < names.len() {
+        bail!("the kernel object lacks some of the programs {names:?}; rebuild the agent");
+    }
+    thread::scope(|scope| {
+        // The rights that are in force are inherited.
+        let loads = wanted.into_iter().map(|(name, program)| (name, scope.spawn(|| load(program))));
+        let loads: Vec<_> = loads.collect();
+        loads.into_iter().try_for_each(|(name, load)| {
+            let loaded = load.join().map_err(|_| anyhow!("loading it panicked"))?;
+            loaded.with_context(|| format!("the kernel refuses the program {name}"))
+        })
+    })
+}
+
 fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {
-    let done = match ebpf.program_mut(name) {
-        Some(Program::Xdp(program)) => program.load(),
-        Some(Program::SchedClassifier(program)) => program.load(),
-        _ => bail!("the kernel object has no program {name}; rebuild the agent"),
+    match ebpf.program_mut(name) {
+        Some(program) => load(program),
+        None => bail!("the kernel object has no program {name}; rebuild the agent"),
+    }
+}
+
+fn load(program: &mut Program) -> Result<()> {
+    let done = match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        _ => {
+            bail!("the kernel object has a program of a kind that this agent has none of; rebuild the agent")
+        }
     };
     done.map_err(|e| match e {
         ProgramError::LoadError { io_error, verifier_log } => {

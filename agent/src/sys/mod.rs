@@ -12,6 +12,7 @@ use bytemuck::Pod;
 use std::{
     io,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    time::Duration,
 };
 
 /// Run one command. Every attribute here is plain data, padded to a size that every kernel since 5.10 takes.
@@ -35,7 +36,7 @@ pub fn quiesce() {
     if done != 0 {
         // A filter forbids the call, or the kernel keeps processors to itself (nohz_full).
         // tidy: allow sleep: no program runs that long, and nothing else tells
-        std::thread::sleep(std::time::Duration::from_millis(100));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -59,8 +60,18 @@ pub fn namespace_cookie() -> u64 {
 
 /// What the kernel's programs call now: nanoseconds of CLOCK_MONOTONIC.
 pub fn monotonic() -> Nanos {
+    Nanos(clock(libc::CLOCK_MONOTONIC))
+}
+
+/// Processor time that this thread has used so far.
+pub fn thread_time() -> Duration {
+    Duration::from_nanos(clock(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
+/// Nanoseconds of a clock that always exists.
+fn clock(id: libc::clockid_t) -> u64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the kernel writes a timespec that outlives the call; this clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    Nanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+    // SAFETY: the kernel writes a timespec that outlives the call.
+    unsafe { libc::clock_gettime(id, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }

@@ -1,0 +1,201 @@
+//! `cargo xtask soak`: what only shows after a long time, or under as much as the machine can do.
+//!
+//! [`SOAKS`] is the list. Each tells its figures and what of them is not as it must be; then the exit code is 1.
+
+mod churn;
+mod flood;
+mod held;
+mod passed;
+mod restarts;
+mod short;
+mod stream;
+mod upgrade;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use harness::report::figure::Figure;
+
+/// How long `churn` lasts, unless it is told.
+const MINUTES: u32 = 30;
+
+/// What one of them found.
+#[derive(Default)]
+pub struct Found {
+    figures: Vec<Figure>,
+    /// What is not as it must be.
+    wrong: Vec<String>,
+}
+
+impl Found {
+    /// A figure.
+    pub fn tell(&mut self, name: impl Into<String>, unit: &'static str, value: f64) {
+        self.figures.push(Figure::count(name, unit, value, None));
+    }
+
+    /// A figure that must be exactly what it is beside.
+    pub fn exactly(&mut self, name: impl Into<String>, unit: &'static str, value: f64, truth: f64) {
+        let name = name.into();
+        self.must(value == truth, || format!("{name} is {value} and not {truth}"));
+        self.figures.push(Figure::count(name, unit, value, Some(truth)));
+    }
+
+    /// Something that must be.
+    pub fn must(&mut self, right: bool, otherwise: impl FnOnce() -> String) {
+        if !right {
+            self.wrong.push(otherwise());
+        }
+    }
+}
+
+/// One soak.
+struct Soak {
+    name: &'static str,
+    about: &'static str,
+    run: fn(&Options) -> Result<Found>,
+}
+
+const SOAKS: &[Soak] = &[
+    Soak {
+        name: "churn",
+        about: "5,000 connections a second: memory, maps and programs stay as they are",
+        run: churn::run,
+    },
+    Soak {
+        name: "flood",
+        about: "3 million random SYNs, and a scan of 256 hosts' ports: 1,000 connections that are followed stay exact",
+        run: flood::run,
+    },
+    Soak {
+        name: "restarts",
+        about: "100 times SIGKILL and a start, with pins, under a bulk transfer and 200 short connections a second",
+        run: restarts::run,
+    },
+    Soak {
+        name: "upgrade",
+        about: "from an earlier revision to this one and back, with pins, under 50,000 packets a second",
+        run: upgrade::run,
+    },
+];
+
+/// The arguments.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Options {
+    /// How long `churn` lasts.
+    pub minutes: u32,
+    /// The agent of an earlier revision, for `upgrade`.
+    pub earlier: Option<PathBuf>,
+    /// One figure a line, for programs, and nothing else.
+    json: bool,
+    /// Which; all, if none is named.
+    names: Vec<String>,
+}
+
+impl Options {
+    fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut options = Self { minutes: MINUTES, earlier: None, json: false, names: Vec::new() };
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            match arg.as_str() {
+                "--minutes" => {
+                    let value = args.next().context("--minutes needs a value")?;
+                    options.minutes = value.parse().context("--minutes needs a number")?;
+                    if options.minutes == 0 {
+                        bail!("--minutes must be 1 at least");
+                    }
+                }
+                "--earlier" => options.earlier = Some(args.next().context("--earlier needs a value")?.into()),
+                "--json" => options.json = true,
+                flag if flag.starts_with('-') => bail!("unknown argument {flag}"),
+                name if SOAKS.iter().all(|soak| soak.name != name) => {
+                    let list: Vec<_> = SOAKS.iter().map(|s| format!("  {}: {}", s.name, s.about)).collect();
+                    bail!("there is no soak {name:?}; there are\n{}", list.join("\n"))
+                }
+                name => options.names.push(name.to_owned()),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> ExitCode {
+    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(why) => {
+            eprintln!("soak: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether all is as it must be.
+fn run(options: &Options) -> Result<bool> {
+    let chosen =
+        |soak: &&Soak| options.names.is_empty() || options.names.iter().any(|name| name == soak.name);
+    let mut right = true;
+    for soak in SOAKS.iter().filter(chosen) {
+        if !options.json {
+            println!("\n{}: {}\n", soak.name, soak.about);
+        }
+        let found = (soak.run)(options).context(soak.name)?;
+        for figure in &found.figures {
+            if options.json {
+                println!("{}", figure.json());
+            } else {
+                println!("{}", line(figure));
+            }
+        }
+        for wrong in &found.wrong {
+            eprintln!("soak: {}: {wrong}", soak.name);
+            right = false;
+        }
+    }
+    Ok(right)
+}
+
+/// A figure for a person.
+fn line(figure: &Figure) -> String {
+    let number = |value: f64| if value.fract() == 0.0 { format!("{value}") } else { format!("{value:.3}") };
+    let value = number(figure.value.unwrap_or_default());
+    let truth = figure.baseline.map_or(String::new(), |truth| format!(" of {}", number(truth)));
+    format!("  {:<44} {value}{truth} {}", figure.name, figure.unit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn names_and_flags_in_any_order() {
+        let want =
+            Options { minutes: 2, earlier: Some("a".into()), json: true, names: vec!["flood".to_owned()] };
+        assert_eq!(parse("--json flood --minutes 2 --earlier a").unwrap(), want);
+        assert_eq!(parse("").unwrap().minutes, MINUTES);
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        for line in ["flod", "--minutes", "--minutes 0", "--minutes x", "--earlier", "--quick"] {
+            assert!(parse(line).is_err(), "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_exact_is_wrong() {
+        let mut found = Found::default();
+        found.exactly("a", "segments", 3.0, 3.0);
+        assert!(found.wrong.is_empty());
+        found.exactly("b", "segments", 3.0, 4.0);
+        assert_eq!(found.wrong, ["b is 3 and not 4"]);
+        assert_eq!(
+            line(&found.figures[1]).trim_start().split_once(' ').unwrap().1.trim_start(),
+            "3 of 4 segments"
+        );
+    }
+}
