@@ -153,7 +153,7 @@ fn those_there_is_no_room_for_are_told_of_and_take_the_next_place() {
     let agent = Launch::interfaces(&["veth*"]).start(&pair.left);
     let add =
         |n: u32| pair.left.ip(&format!("link add veth{n} type veth peer name v{n}\nlink set veth{n} up\n"));
-    (0..9).for_each(|n| _ = add(n));
+    (0..9).for_each(add);
     let waiting = |count| {
         eventually(SOON, &format!("{count} to wait"), || {
             let metrics = agent.metrics();
