@@ -35,6 +35,10 @@ pub fn check(args: &CheckArgs) -> anyhow::Result<bool> {
     };
     findings.extend(args.web_config.file.as_deref().map(web));
     findings.extend(preflight::findings(&kernel, &watch.interfaces, &links));
+    if watch.interfaces.is_empty() && watch.spare > 0 {
+        let text = "no interface is there that is asked for; each is watched as soon as it comes";
+        findings.push(finding(State::Warn, "interfaces", text.to_owned()));
+    }
     findings.extend(watch.twice.iter().map(|twice| {
         let state = if twice.left_out { State::Ok } else { State::Warn };
         finding(state, &twice.name, twice.text())
@@ -57,7 +61,7 @@ fn web(path: &Path) -> Finding {
 /// Whether the kernel takes the programs and their tables: it is asked, once nothing else speaks against it.
 fn programs(kernel: &Kernel, watch: &Watch) -> Option<Finding> {
     // Tables are made for points: without one there is nothing to try.
-    if watch.interfaces.is_empty() || kernel.findings().iter().any(|f| f.state == State::Fail) {
+    if watch.places() == 0 || kernel.findings().iter().any(|f| f.state == State::Fail) {
         return None;
     }
     Some(match Probe::load(watch, monitor::room(watch.services.len()), kernel.version(), true, None) {

@@ -44,7 +44,8 @@ pub struct ConfigArgs {
     #[arg(long = "config.file", value_name = "PATH")]
     pub config_file: Option<PathBuf>,
     /// Interface to watch (repeatable), or a pattern: 'eth*', or '!veth*' to leave those out; beats the file's list.
-    /// With neither, every interface that is up except loopback, and except those whose packets all pass another one
+    /// With neither, every interface that is up except loopback, and except those whose packets all pass another one.
+    /// What patterns take is also taken when it comes later
     #[arg(long = "interface", value_name = "NAME")]
     pub interfaces: Vec<String>,
 }

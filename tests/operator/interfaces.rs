@@ -13,13 +13,13 @@ use crate::foreign::{Hook, attach, take_off};
 use crate::watch::{DEADLINE, configuration};
 
 /// What the kernel tells of is followed this soon: sooner than the agent looks by itself.
-const AT_ONCE: Duration = Duration::from_secs(2);
+pub const AT_ONCE: Duration = Duration::from_secs(2);
 /// What nobody tells of is noticed this soon.
-const SOON: Duration = Duration::from_secs(5);
+pub const SOON: Duration = Duration::from_secs(5);
 
 /// Waits until so many directions of a point are watched.
 #[track_caller]
-fn watched(agent: &Agent, point: &str, directions: f64, within: Duration) {
+pub fn watched(agent: &Agent, point: &str, directions: f64, within: Duration) {
     eventually(within, &format!("{point} to be watched in {directions} directions"), || {
         let there = agent.metrics().sum("fivetuple_attached", &[("point", point)]);
         if there == directions { Ok(()) } else { Err(format!("it is in {there}: {:?}", agent.log())) }

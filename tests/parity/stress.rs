@@ -200,7 +200,8 @@ impl Daemon {
     }
 
     fn counts(&self) -> Counts {
-        let mut totals = self.maps.totals(1, ROOM as usize).expect("totals can be read")[0].0.to_vec();
+        let mut totals =
+            self.maps.totals(&["lo".to_owned()], ROOM as usize).expect("totals can be read")[0].0.to_vec();
         add(&mut totals, &self.own[0].0);
         let mut health = HealthCounts::default();
         for counts in self.maps.health(1).expect("self-counters can be read").iter().flatten() {

@@ -79,6 +79,17 @@ impl Events {
         }
     }
 
+    /// Forgets all of some points.
+    pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
+        let before = self.ends.len();
+        self.anomalies.retain(|event| !is_one(event.what.head.point));
+        self.ends.retain(|event| !is_one(event.what.head.point));
+        self.forgotten += (before - self.ends.len()) as u64;
+        self.lingering.retain(|(key, _), _| !is_one(key.point()));
+        self.texts.forget_points(&is_one);
+        self.exemplars.retain(|series, _| !u8::try_from(series.point).is_ok_and(&is_one));
+    }
+
     /// The newest event of each series.
     pub fn exemplars(&self) -> &HashMap<SeriesKey, Exemplar> {
         &self.exemplars

@@ -58,6 +58,14 @@ impl Foreign {
         self.open.remove(&(last.key, last.flow.opened.0));
     }
 
+    /// Forgets all of some points.
+    pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
+        for lives in [&mut self.open, &mut self.ended] {
+            lives.retain(|(key, _)| !is_one(key.point()));
+        }
+        self.counts.retain(|(point, _), _| !is_one(*point));
+    }
+
     /// Connections of a point and service so far.
     pub fn counted(&self, point: usize, svc: usize) -> u64 {
         let key = u8::try_from(point).ok().zip(u16::try_from(svc).ok());

@@ -157,6 +157,14 @@ impl Inside {
         Ok(())
     }
 
+    /// Forgets all of some points.
+    pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
+        for group in self.waiting.values_mut() {
+            group.retain(|seen| !is_one(seen.sight.key.point()));
+        }
+        self.figures.retain(|pair, _| !is_one(pair.from) && !is_one(pair.to));
+    }
+
     /// What was found so far.
     pub fn figures(&self) -> &BTreeMap<Pair, Figures> {
         &self.figures

@@ -104,9 +104,9 @@ impl Exposition {
 
     /// Every point and service with their labels and numbers.
     fn pairs(&self) -> impl Iterator<Item = (Labels<'_>, usize, usize)> {
-        self.0.points.iter().enumerate().flat_map(move |(point, point_name)| {
+        self.0.named().flat_map(move |(point, point_name)| {
             self.0.services.iter().enumerate().map(move |(svc, svc_name)| {
-                (vec![("point", point_name.as_str()), ("svc", svc_name.as_str())], point, svc)
+                (vec![("point", point_name), ("svc", svc_name.as_str())], point, svc)
             })
         })
     }
@@ -201,8 +201,9 @@ impl Exposition {
         ] {
             let rows = || Health::ALL.iter().filter(move |row| row.kind() == kind);
             let with_reason = rows().count() > 1;
-            let points = self.0.points.iter().map(String::as_str).chain([NO_POINT]);
-            let series = points.zip(&self.0.health).flat_map(|(point, hooks)| {
+            let points = self.0.named().chain([(self.0.points.len(), NO_POINT)]);
+            let series = points.filter_map(|(i, point)| Some((point, self.0.health.get(i)?)));
+            let series = series.flat_map(|(point, hooks)| {
                 Direction::ALL.iter().zip(hooks).flat_map(move |(hook, counts)| {
                     rows().map(move |row| {
                         let mut labels = vec![("point", point), ("hook", hook.name())];
@@ -269,6 +270,13 @@ impl Exposition {
         });
         let help = "Interfaces all of whose packets pass another one that is watched, at: 1 where both are watched, so that sums over both count them twice, 0 where it is left out for that.";
         gauges(encoder, "fivetuple_watched_twice", help, twice)?;
+        let help =
+            "Interfaces that patterns take and that are not watched, as there is no room for more points.";
+        let waiting = [(Vec::new(), snapshot.interfaces.waiting)];
+        gauges(encoder, "fivetuple_interfaces_without_point", help, waiting)?;
+        let help =
+            "Points whose interfaces were gone and whose series ended at once, as others needed their place.";
+        counters(encoder, "fivetuple_points_ended_early", help, [(Vec::new(), snapshot.interfaces.early)])?;
         if !snapshot.programs.is_empty() {
             let runs = snapshot.programs.iter().map(|p| (vec![("program", p.program)], p.runs));
             counters(encoder, "fivetuple_program_runs", "Runs of a kernel program.", runs)?;

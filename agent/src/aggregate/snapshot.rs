@@ -14,8 +14,10 @@ use std::{
 /// All figures of one moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// Names of the points, by their numbers.
+    /// Names of the points, by their numbers; empty where a number is none's.
     pub points: Vec<String>,
+    /// Numbers of those whose interfaces are gone, and not waited for.
+    pub gone: Vec<usize>,
     /// Names of the services, by their numbers.
     pub services: Vec<String>,
     /// What passed, for each point and service: see [`Snapshot::totals`].
@@ -27,6 +29,8 @@ pub struct Snapshot {
     pub attached: Vec<Attached>,
     /// Interfaces that see what others see.
     pub twice: Vec<Twice>,
+    /// Interfaces and points that there was no room for.
+    pub interfaces: Interfaces,
     /// Fill of the kernel's tables.
     pub tables: Vec<Table>,
     /// What came of the records on the ring.
@@ -55,6 +59,15 @@ pub struct Snapshot {
     pub alerts: AlertFigures,
     /// The agent itself.
     pub process: Process,
+}
+
+/// Interfaces and points that there was no room for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Interfaces {
+    /// Interfaces that are asked for and are no point.
+    pub waiting: u64,
+    /// Points whose interfaces were gone, and whose series ended before their time.
+    pub early: u64,
 }
 
 /// Point, service, and how the second leg stood.
@@ -186,6 +199,11 @@ impl Default for Reload {
 }
 
 impl Snapshot {
+    /// The points, with their numbers.
+    pub fn named(&self) -> impl Iterator<Item = (usize, &str)> {
+        self.points.iter().map(String::as_str).enumerate().filter(|(_, name)| !name.is_empty())
+    }
+
     /// Place of a point and service in `totals` and `open`.
     pub fn index(&self, point: usize, svc: usize) -> usize {
         point * self.services.len() + svc

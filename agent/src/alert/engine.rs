@@ -30,6 +30,8 @@ pub struct Engine {
     labels: BTreeMap<String, String>,
     /// The named services.
     svcs: Vec<String>,
+    /// The points' names, by their numbers.
+    points: Vec<String>,
     clock: WallClock,
     last: Duration,
     /// Alerts that fired before a restart and have no rule any more: still to be told that they are over.
@@ -122,7 +124,13 @@ impl Engine {
             witness,
             told,
         };
+        let name = |points: &[String], number: usize| points.get(number).cloned().unwrap_or_default();
+        let numbers = 0..self.points.len().max(snapshot.points.len());
+        let renamed: Vec<_> =
+            numbers.filter(|n| name(&self.points, *n) != name(&snapshot.points, *n)).collect();
+        self.points.clone_from(&snapshot.points);
         for watched in &mut self.rules {
+            watched.forget_points(&renamed, &mut step);
             watched.step(&mut step);
         }
         step.told
@@ -206,6 +214,16 @@ impl Watched {
         Self { rule, pasts: BTreeMap::new(), groups: BTreeMap::new(), since, before: Vec::new() }
     }
 
+    /// Forgets what was at points whose numbers are others' now.
+    fn forget_points(&mut self, renamed: &[usize], step: &mut Step<'_, '_>) {
+        let is_one =
+            |cell: &Cell| [cell.point, cell.to].iter().flatten().any(|point| renamed.contains(point));
+        self.pasts.retain(|cell, _| !is_one(cell));
+        for (_, mut group) in self.groups.extract_if(.., |key, _| is_one(key)) {
+            step.told.extend(group.end(step.clock, step.now));
+        }
+    }
+
     fn step(&mut self, step: &mut Step<'_, '_>) {
         let found = self.find(step);
         for (key, group) in &mut self.groups {
@@ -263,6 +281,10 @@ impl Watched {
             }
             let finding = past.judge(&self.rule);
             let by = self.rule.by;
+            let is_gone = cell.point.is_some_and(|point| step.snapshot.gone.contains(&point));
+            if is_gone && by.point && self.rule.kind == Kind::DropToZero {
+                continue;
+            }
             let group = Cell {
                 point: cell.point.filter(|_| by.point),
                 to: cell.to.filter(|_| by.point),

@@ -364,3 +364,21 @@ fn the_built_in_rules_are_silent_while_all_is_well() {
     assert_eq!(world.times(), []);
     assert_eq!(world.engine.standings().len(), 11 + 2 * 2 + 2, "svc card, two points, the agent");
 }
+
+#[test]
+fn a_number_that_is_another_point_s_now_begins_anew() {
+    let rule = Rule { by: By { svc: true, point: true }, ..rule("FivetupleResetsTimeWait") };
+    let mut world = World::new(vec![rule]);
+    let time_wait = Anomaly::Reset.place(Side::Server, 0);
+    world.second();
+    world.add(OUTSIDE, time_wait, 2);
+    world.second();
+    world.snapshot.points[OUTSIDE] = "veth9".to_owned();
+    let at = world.snapshot.index(OUTSIDE, CARD);
+    world.snapshot.totals[at].0.fill(0);
+    world.second();
+    world.add(OUTSIDE, time_wait, 1);
+    world.second();
+    let told: Vec<_> = world.told.iter().map(|(_, alert)| (alert.status, alert.label("point"))).collect();
+    assert_eq!(told, [(Status::Firing, "outside"), (Status::Resolved, "outside"), (Status::Firing, "veth9")]);
+}

@@ -159,7 +159,8 @@ impl Family {
                 by_pair(snapshot, |cell, figures| each(cell, 0, figures.connections as f64));
             }
             Reader::Health(kind) => {
-                for (point, hooks) in snapshot.health.iter().take(snapshot.points.len()).enumerate() {
+                for (point, _) in snapshot.named() {
+                    let Some(hooks) = snapshot.health.get(point) else { continue };
                     let cell = Cell { point: Some(point), ..Cell::default() };
                     let rows = || Health::ALL.iter().filter(|row| row.kind() == kind);
                     let values = hooks.iter().flat_map(|counts| rows().map(|row| counts[*row as usize]));
@@ -167,7 +168,7 @@ impl Family {
                 }
             }
             Reader::Attached => {
-                for (point, name) in snapshot.points.iter().enumerate() {
+                for (point, name) in snapshot.named().filter(|(n, _)| !snapshot.gone.contains(n)) {
                     let cell = Cell { point: Some(point), ..Cell::default() };
                     for (hook, direction) in Direction::ALL.iter().enumerate() {
                         let mode =
@@ -189,7 +190,7 @@ impl Family {
 
 /// Every point and service, with their place among the totals.
 fn by_service(snapshot: &Snapshot, mut each: impl FnMut(Cell, usize)) {
-    for point in 0..snapshot.points.len() {
+    for (point, _) in snapshot.named() {
         for svc in 0..snapshot.services.len() {
             let cell = Cell { point: Some(point), to: None, svc: Some(svc) };
             each(cell, snapshot.index(point, svc));

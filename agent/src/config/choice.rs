@@ -1,8 +1,14 @@
 //! Which interfaces are watched: those that are named, those that a pattern takes, and none whose packets all pass another
 //! one as well.
 
-use super::{Ingress, Interface, plain};
+use super::{Ingress, Interface, NO_POINT, plain};
 use crate::link::Link;
+use agent_ebpf::layout::MAX_POINTS;
+
+/// Points at most: the last number means "none".
+pub const MOST: usize = MAX_POINTS as usize - 1;
+/// Points beyond those that there are, at least, that there is room for where interfaces may come.
+const LEAST_SPARE: usize = 8;
 
 /// Interfaces by a pattern of their names: `*` is any text, `?` any letter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,16 +75,45 @@ impl Twice {
 /// What is chosen.
 pub type Choice = (Vec<Interface>, Vec<Twice>);
 
-/// Chooses among the interfaces that there are. Without any pattern that takes in, and without names, all are taken that
-/// are up and no loopback. What is named comes first, and is taken whatever patterns say.
-pub fn choose(named: Vec<Interface>, patterns: &[Pattern], links: &[Link]) -> Choice {
-    let every = named.is_empty() && patterns.iter().all(|p| p.out);
+/// Which interfaces are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// Those that are named.
+    pub named: Vec<Interface>,
+    /// Those that patterns take, in and out.
+    pub patterns: Vec<Pattern>,
+}
+
+impl Wanted {
+    /// Without any pattern that takes in, and without names, all are taken.
+    fn every(&self) -> bool {
+        self.named.is_empty() && self.patterns.iter().all(|p| p.out)
+    }
+
+    /// Room for points beyond so many that there are: for as many again, where any may come that was not named.
+    pub fn spare(&self, now: usize) -> usize {
+        let follows = self.every() || self.patterns.iter().any(|p| !p.out);
+        if follows { now.max(LEAST_SPARE).min(MOST.saturating_sub(now)) } else { 0 }
+    }
+
+    /// Chooses among the interfaces that there are: those that are named, whatever patterns say; and those that patterns
+    /// take and that are up and no loopback, or that are `held` already: one that goes down stays.
+    pub fn choose(&self, links: &[Link], held: impl Fn(u32) -> bool) -> Choice {
+        choose(self, links, &held)
+    }
+}
+
+fn choose(wanted: &Wanted, links: &[Link], held: &dyn Fn(u32) -> bool) -> Choice {
+    let (Wanted { named, patterns }, every) = (wanted, wanted.every());
     let is_named = |link: &Link| named.iter().any(|entry| entry.name == link.name);
+    // A point's name is one point's.
+    let is_free = |name: &str| name != NO_POINT && named.iter().all(|entry| entry.point != name);
     let ingress = |link: &Link| {
         let (out, into): (Vec<_>, Vec<_>) =
             patterns.iter().filter(|p| p.takes(&link.name)).partition(|p| p.out);
         let wanted = into.first().map(|p| p.ingress).or_else(|| every.then_some(Ingress::Auto));
-        wanted.filter(|_| out.is_empty() && link.up && !link.loopback && !is_named(link))
+        let is_there = (link.up && !link.loopback) || held(link.index);
+        wanted.filter(|_| out.is_empty() && is_there && !is_named(link) && is_free(&link.name))
     };
     let taken: Vec<_> = links.iter().filter_map(|link| Some((link, ingress(link)?))).collect();
     let all: Vec<&Link> =
@@ -118,6 +153,9 @@ fn seen_at<'a>(link: &Link, among: &[&'a Link]) -> Option<&'a Link> {
 mod tests {
     use super::*;
 
+    /// One that is down and was taken before.
+    const HELD: u32 = 9;
+
     fn links() -> Vec<Link> {
         let link = |index, name: &str, kind: Option<&str>| Link {
             index,
@@ -136,6 +174,7 @@ mod tests {
             Link { master: Some(8), ..link(6, "veth0", Some("veth")) },
             Link { up: false, ..link(7, "eth9", None) },
             link(8, "br0", Some("bridge")),
+            Link { up: false, ..link(HELD, "wan0", None) },
         ]
     }
 
@@ -144,7 +183,8 @@ mod tests {
         let named = named.iter().map(|name| plain((*name).to_owned())).collect();
         let patterns: Vec<_> =
             patterns.iter().map(|text| Pattern::of(text, Ingress::Auto).expect("a pattern")).collect();
-        let (interfaces, twice) = choose(named, &patterns, &links());
+        let wanted = Wanted { named, patterns };
+        let (interfaces, twice) = wanted.choose(&links(), |index| index == HELD);
         let twice = twice.into_iter().map(|t| (t.name, t.at, t.left_out));
         (interfaces.into_iter().map(|i| i.name).collect(), twice.collect())
     }
@@ -166,14 +206,14 @@ mod tests {
     #[test]
     fn without_a_word_each_packet_is_watched_once() {
         let (names, twice) = chosen(&[], &[]);
-        assert_eq!(names, ["bond0", "veth0"]);
+        assert_eq!(names, ["bond0", "veth0", "wan0"]);
         let at_bond = |name| out(name, "bond0", true);
         assert_eq!(twice, [at_bond("eth0"), at_bond("eth1"), at_bond("bond0.7"), out("br0", "veth0", true)]);
     }
 
     #[test]
     fn patterns_take_in_and_out() {
-        assert_eq!(chosen(&[], &["!veth*"]).0, ["bond0", "br0"]);
+        assert_eq!(chosen(&[], &["!veth*"]).0, ["bond0", "br0", "wan0"]);
         assert_eq!(
             chosen(&[], &["eth*"]),
             (vec!["eth0".into(), "eth1".into()], vec![]),
@@ -182,6 +222,27 @@ mod tests {
         assert_eq!(chosen(&[], &["eth*", "!eth0"]).0, ["eth1"]);
         assert_eq!(chosen(&["veth0"], &["eth?", "!*1", "!v*"]).0, ["veth0", "eth0"]);
         assert_eq!(chosen(&["veth0"], &["!v*"]).0, ["veth0"], "what is named is taken, and nothing else");
+    }
+
+    #[test]
+    fn a_point_s_name_is_taken_once() {
+        let outside = Interface { point: "eth1".to_owned(), ..plain("veth0".to_owned()) };
+        let patterns = vec![Pattern::of("eth*", Ingress::Auto).unwrap()];
+        let wanted = Wanted { named: vec![outside.clone()], patterns };
+        let (interfaces, _) = wanted.choose(&links(), |_| false);
+        assert_eq!(interfaces, [outside, plain("eth0".to_owned())]);
+    }
+
+    #[test]
+    fn there_is_room_for_what_may_come() {
+        let spare = |named: &[&str], patterns: &[&str], now| {
+            let named = named.iter().map(|name| plain((*name).to_owned())).collect();
+            let patterns = patterns.iter().map(|text| Pattern::of(text, Ingress::Auto).unwrap()).collect();
+            Wanted { named, patterns }.spare(now)
+        };
+        assert_eq!((spare(&[], &[], 1), spare(&[], &["!v*"], 20), spare(&["eth0"], &["v*"], 9)), (8, 20, 9));
+        assert_eq!((spare(&["eth0"], &[], 1), spare(&["eth0"], &["!v*"], 1)), (0, 0), "nothing else may");
+        assert_eq!((spare(&[], &[], 200), spare(&[], &[], MOST)), (54, 0));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::{
     aggregate::shown::Shown, alert, cli, connection_log, http::listen::ListenAddress, link, probe::tables,
     why,
 };
-use choice::{Pattern, Twice};
+use choice::{MOST, Pattern, Twice, Wanted};
 use file::{FileInterface, FileSettings, Problem};
 use ipnet::IpNet;
 use serde::Deserialize;
@@ -53,8 +53,12 @@ pub struct Web {
 /// What is watched, and how.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Watch {
-    /// The points, in the order of their numbers.
+    /// Which interfaces are asked for.
+    pub wanted: Wanted,
+    /// Those of them that there were when this was read: the first points.
     pub interfaces: Vec<Interface>,
+    /// Room for points beyond these.
+    pub spare: usize,
     /// Interfaces that see what others see.
     pub twice: Vec<Twice>,
     /// The services, in the order of their numbers.
@@ -69,6 +73,13 @@ pub struct Watch {
     pub connection_log: Option<connection_log::Settings>,
     /// The alerts.
     pub alerts: alert::Settings,
+}
+
+impl Watch {
+    /// Points that there is room for.
+    pub const fn places(&self) -> usize {
+        self.interfaces.len() + self.spare
+    }
 }
 
 /// One interface to watch.
@@ -173,8 +184,6 @@ pub enum ConfigError {
     Flag(&'static str, String),
     /// The interfaces that are up cannot be found.
     Links(anyhow::Error),
-    /// There is nothing to watch.
-    NoInterface,
 }
 
 impl std::error::Error for ConfigError {}
@@ -196,9 +205,6 @@ impl fmt::Display for ConfigError {
             }
             Self::Flag(flag, text) => write!(f, "--{flag}: {text}"),
             Self::Links(e) => f.write_str(&why::text(e)),
-            Self::NoInterface => f.write_str(
-                "no interface to watch: none that is up, but loopback, is asked for; bring one up, or name one with --interface",
-            ),
         }
     }
 }
@@ -252,11 +258,21 @@ impl Source {
             chosen(&self.interfaces, &interfaces)?
         };
         let links = link::links().map_err(ConfigError::Links)?;
-        let (interfaces, twice) = choice::choose(named, &patterns, &links);
-        if interfaces.is_empty() {
-            return Err(ConfigError::NoInterface);
-        }
-        let watch = Watch { interfaces, twice, services, limits, tables, addresses, connection_log, alerts };
+        let wanted = Wanted { named, patterns };
+        let (mut interfaces, twice) = wanted.choose(&links, |_| false);
+        interfaces.truncate(MOST.max(wanted.named.len()));
+        let watch = Watch {
+            spare: wanted.spare(interfaces.len()),
+            wanted,
+            interfaces,
+            twice,
+            services,
+            limits,
+            tables,
+            addresses,
+            connection_log,
+            alerts,
+        };
         match (tables::sizes(&watch), &self.file) {
             (Err(text), Some(path)) => {
                 let problem = Problem { line: memory_line, key: "tables.memory".to_owned(), text };

@@ -139,6 +139,13 @@ impl Texts {
         self.order.push_back(life(sight));
     }
 
+    /// Forgets all of some points.
+    pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
+        self.open.retain(|key, _| !is_one(key.point()));
+        self.ended.retain(|(key, _), _| !is_one(key.point()));
+        self.order.retain(|(key, _)| !is_one(key.point()));
+    }
+
     /// The last words of a connection.
     pub fn of(&self, sight: &Sight) -> Option<&Http> {
         let ended = self.ended.get(&life(sight));

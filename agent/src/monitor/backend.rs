@@ -45,24 +45,21 @@ impl Backend for Monitor {
     }
 
     fn readiness(&self) -> Vec<Check> {
-        let (names, twice) = {
-            let in_force = self.in_force();
-            (in_force.names.clone(), in_force.watch.twice.clone())
-        };
-        let mut checks: Vec<Check> = self
-            .hooks()
-            .probe
-            .attached(&names.points)
-            .into_iter()
-            .map(|a| Check {
+        let mut checks: Vec<Check> = {
+            let hooks = self.hooks();
+            let attached = hooks.attached().into_iter().map(|a| Check {
                 name: format!("{} {}", a.point, a.hook),
                 ok: a.mode.is_some(),
                 detail: a
                     .mode
                     .map_or("not attached".to_owned(), |mode| format!("attached by {}", mode.name())),
-            })
-            .collect();
-        checks.extend(twice.iter().map(|t| Check { name: t.name.clone(), ok: true, detail: t.text() }));
+            });
+            let twice = &hooks.points.twice;
+            let twice = twice.iter().map(|t| Check { name: t.name.clone(), ok: true, detail: t.text() });
+            let waiting = hooks.points.why().into_iter();
+            let waiting = waiting.map(|(name, detail)| Check { name: name.to_owned(), ok: false, detail });
+            attached.chain(twice).chain(waiting).collect()
+        };
         let behind = self.records().ring.empty_at.elapsed();
         checks.push(Check {
             name: "ring".to_owned(),
@@ -110,7 +107,10 @@ impl Backend for Monitor {
         let (svc, since_seconds) = (asked.svc.clone(), asked.since_seconds);
         let of = ConnectionFilter { svc, since_seconds, ..ConnectionFilter::default() };
         let list = self.connections(&of)?;
-        let points = self.in_force().names.points.clone();
+        let points: Vec<_> = {
+            let in_force = self.in_force();
+            in_force.names.points.iter().filter(|name| !name.is_empty()).cloned().collect()
+        };
         reuse::report(&list.connections, &points, asked, list.forgotten).map_err(Refusal::Filter)
     }
 
@@ -177,20 +177,29 @@ impl Monitor {
         Ok(Snapshot { alerts, ..self.figures()? })
     }
 
-    /// The same, without the alerts that they are judged by.
+    /// The same, without the alerts that they are judged by. Read again where numbers of points became others' meanwhile.
     pub(super) fn figures(&self) -> Result<Snapshot> {
-        let (health, ring) = self.health()?;
-        let (names, room, reload, twice) = {
+        loop {
+            let figures = self.figures_of_names()?;
+            if self.in_force().names.points == figures.points {
+                return Ok(figures);
+            }
+        }
+    }
+
+    fn figures_of_names(&self) -> Result<Snapshot> {
+        let (names, room, reload) = {
             let in_force = self.in_force();
-            let twice = in_force.watch.twice.clone();
-            (in_force.names.clone(), in_force.room as usize, in_force.reload, twice)
+            (in_force.names.clone(), in_force.room as usize, in_force.reload)
         };
-        let (points, services) = (names.points.len(), names.services.len());
-        let mut totals = self.maps.totals(points, services)?;
-        let (attached, programs) = {
-            let hooks = self.hooks();
-            (hooks.probe.attached(&names.points), hooks.probe.runs())
-        };
+        let (health, ring) = self.health()?;
+        let services = names.services.len();
+        let mut totals = self.maps.totals(&names.points, services)?;
+        let hooks = self.hooks();
+        let (attached, programs) = (hooks.attached(), hooks.probe.runs());
+        let (gone, twice, interfaces) =
+            (hooks.points.gone(), hooks.points.twice.clone(), hooks.points.figures());
+        drop(hooks);
         let records = self.records();
         // The agent's own figures have room for services that are not there yet.
         let place = |i: usize| i / services * room + i % services;
@@ -206,7 +215,9 @@ impl Monitor {
             totals,
             open: open.collect(),
             attached,
+            gone,
             twice,
+            interfaces,
             programs,
             reload,
             tables: tables

@@ -33,6 +33,11 @@ impl Legs {
     pub fn counts(&self) -> &BTreeMap<LegKey, u64> {
         &self.counts
     }
+
+    /// Forgets all of some points.
+    pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
+        self.counts.retain(|(point, ..), _| !is_one(*point));
+    }
 }
 
 impl Monitor {

@@ -5,9 +5,11 @@
 mod alerts;
 mod backend;
 mod legs;
+mod points;
 mod reload;
 mod sweeping;
 mod takeover;
+mod watching;
 
 use crate::{
     aggregate::{
@@ -16,12 +18,12 @@ use crate::{
         foreign::Foreign,
         inside::Inside,
         rows::nanos,
-        snapshot::Ring as RingFigures,
+        snapshot::{Attached, Ring as RingFigures},
     },
-    config::{Interface, Source, Watch},
+    config::{Ingress, Interface, Source, Watch, choice::MOST},
     connection::{Clock, Connection},
     connection_log::{Log, Opened},
-    link::{self, Link},
+    link,
     netlink::News,
     pins::{Pins, Plan, directory::pass_over_our_xdp, own::Own},
     preflight::{self, Hook, Kernel, State, plan},
@@ -36,13 +38,14 @@ use crate::{
 };
 use agent_ebpf::{
     health::Health,
-    layout::{HealthCounts, MAX_POINTS, maps},
+    layout::{HealthCounts, maps},
     record::Record,
     time::Nanos,
 };
 use alerts::Alerts;
 use anyhow::{Result, bail};
 use legs::Legs;
+use points::Points;
 use reload::InForce;
 pub use reload::room;
 use std::{
@@ -78,13 +81,16 @@ pub struct Monitor {
     maps: Maps,
     /// Names and sizes of the tables that metrics show: those of [`Sweep::entries`], and the services'.
     capacities: [(&'static str, u64); 9],
-    interfaces: Vec<Interface>,
+    /// Points that the tables have room for.
+    places: usize,
     source: Source,
     /// What outlives this agent, if anything is to.
     pins: Option<Pins>,
     hooks: Mutex<Hooks>,
     /// Tells when to look at the interfaces again.
     news: Option<News>,
+    /// Numbers of points became free: so does this.
+    changed: AtomicBool,
     records: Mutex<Records>,
     in_force: RwLock<InForce>,
     alerts: Mutex<Alerts>,
@@ -93,10 +99,7 @@ pub struct Monitor {
 /// The programs, and on which interface each point is now.
 struct Hooks {
     probe: Probe,
-    /// Number of the interface of each point, and none where it is gone or could not be watched.
-    indexes: Vec<Option<u32>>,
-    /// Why a point could not be watched when it was tried last, as it was logged.
-    troubles: Vec<Option<String>>,
+    points: Points,
 }
 
 /// What was read and is kept.
@@ -120,10 +123,29 @@ struct Records {
     log: Log,
 }
 
+impl Hooks {
+    /// Where the programs hang, for each point that is asked for.
+    fn attached(&self) -> Vec<Attached> {
+        self.probe.attached(self.points.asked().map(|(number, entry)| (number, entry.point.as_str())))
+    }
+}
+
+impl Records {
+    /// Nothing is known any more of points whose numbers others will have.
+    fn forget(&mut self, points: &[usize], services: usize) {
+        self.own.forget(points, services);
+        let is_one = |point: u8| points.contains(&usize::from(point));
+        self.events.forget_points(is_one);
+        self.inside.forget_points(is_one);
+        self.foreign.forget_points(is_one);
+        self.legs.forget_points(is_one);
+    }
+}
+
 impl Monitor {
     /// Load the programs and set their tables; nothing is attached yet. With `pin` they outlive this agent, and those
     /// that did so before are taken over. Takes seconds.
-    pub fn load(watch: Watch, source: Source, pin: bool) -> Result<Self> {
+    pub fn load(mut watch: Watch, source: Source, pin: bool) -> Result<Self> {
         // Before the first look: nothing that happens from then on is missed.
         let news = News::listen()
             .inspect_err(|e| {
@@ -139,13 +161,15 @@ impl Monitor {
             pass_over_our_xdp(&mut links);
         }
         let kernel = Kernel::read(&links);
+        // One that a pattern took may have gone since.
+        let (wanted, is_there) =
+            (watch.wanted.clone(), |entry: &Interface| links.iter().any(|l| l.name == entry.name));
+        watch.interfaces.retain(|entry| wanted.named.contains(entry) || is_there(entry));
         refuse_failures(&preflight::findings(&kernel, &watch.interfaces, &links))?;
-        for twice in &watch.twice {
-            let (interface, at, text) = (&twice.name, &twice.at, twice.text());
-            if twice.left_out { info!(interface, at, "{text}") } else { warn!(interface, at, "{text}") }
-        }
-        if watch.interfaces.len() >= usize::from(MAX_POINTS) {
-            bail!("{} interfaces are too many; watch at most {}", watch.interfaces.len(), MAX_POINTS - 1);
+        match watch.interfaces.len() {
+            0 => warn!("no interface is there that is asked for; each is watched as soon as it comes"),
+            n if n > MOST => bail!("{n} interfaces are too many; watch at most {MOST}"),
+            _ => {}
         }
         let mut log = Log::default();
         log.turn(Opened::of(watch.connection_log.as_ref())?)?;
@@ -155,12 +179,14 @@ impl Monitor {
             takeover::warn_of_leftovers();
             fresh(&watch)
         };
-        let Plan { interfaces, services, room } = numbers;
+        let Plan { points, services, room } = numbers;
+        watch.spare = points.len() - watch.interfaces.len();
         let wants_xdp = |entry: &Interface| {
             let link = links.iter().find(|l| l.name == entry.name);
             link.is_some_and(|link| plan(entry.ingress, link).hook == Hook::Xdp)
         };
-        let xdp = watch.interfaces.iter().any(wants_xdp);
+        let xdp = watch.interfaces.iter().any(wants_xdp)
+            || watch.wanted.patterns.iter().any(|p| !p.out && p.ingress == Ingress::Xdp);
         let (probe, maps, ring) = Probe::load(&watch, room, kernel.version(), xdp, pins.as_ref())?;
         let sizes: HashMap<_, _> = tables::capacities(&watch, room).into_iter().collect();
         let capacities = SHOWN.map(|(map, label)| (label, sizes.get(map).copied().unwrap_or(0).into()));
@@ -169,8 +195,9 @@ impl Monitor {
             sizes = tables::sizes(&watch).map(|sizes| sizes.to_string()).unwrap_or_default(),
             "the tables are made"
         );
-        let points = interfaces.iter().map(|i| i.point.clone()).collect();
-        let mut in_force = InForce::new(&watch, room, Names { points, services, ..Names::default() });
+        let points = Points::new(points);
+        let names = Names { points: points.names(), services, ..Names::default() };
+        let mut in_force = InForce::new(&watch, room, names);
         in_force.apply(&watch, &maps, pins.as_ref())?;
         let alerts = Mutex::new(Alerts::new(&watch));
         Ok(Self {
@@ -178,12 +205,10 @@ impl Monitor {
             capacities,
             source,
             pins,
-            hooks: Mutex::new(Hooks {
-                probe,
-                indexes: vec![None; interfaces.len()],
-                troubles: vec![None; interfaces.len()],
-            }),
+            places: points.room(),
+            hooks: Mutex::new(Hooks { probe, points }),
             news,
+            changed: AtomicBool::new(false),
             records: Mutex::new(Records {
                 ring: Ring::new(ring),
                 events: Events::default(),
@@ -198,7 +223,6 @@ impl Monitor {
             }),
             in_force: RwLock::new(in_force),
             alerts,
-            interfaces,
         })
     }
 
@@ -218,6 +242,7 @@ impl Monitor {
                 #[cfg(feature = "probe-log")]
                 self.hooks().probe.speak();
                 let told = self.news.as_ref().is_some_and(News::any);
+                let told = self.changed.swap(false, Ordering::Relaxed) || told;
                 if told || Instant::now() >= look_at {
                     rights::raised(|| self.look());
                     look_at = Instant::now() + LOOK;
@@ -229,7 +254,7 @@ impl Monitor {
         });
         if self.pins.is_none() {
             let mut hooks = self.hooks();
-            for point in 0..self.interfaces.len() {
+            for point in 0..self.places {
                 rights::raised(|| hooks.probe.detach(point));
             }
         }
@@ -283,7 +308,7 @@ impl Monitor {
 
     /// Self-counters, with what the agent adds to them.
     fn kernel_health(&self) -> Result<Vec<[HealthCounts; 2]>> {
-        let mut health = self.maps.health(self.interfaces.len())?;
+        let mut health = self.maps.health(self.places)?;
         let records = self.records();
         for (to, from) in health.iter_mut().flatten().zip(records.own.health.iter().flatten()) {
             add(to, from);
@@ -291,89 +316,9 @@ impl Monitor {
         Ok(health)
     }
 
-    /// Notice interfaces that went, came, or came anew, and programs that were taken off.
-    fn look(&self) {
-        let links = match link::links() {
-            Ok(links) => links,
-            Err(e) => {
-                warn!(error = why::text(&e), "cannot look at the interfaces");
-                return;
-            }
-        };
-        let mut hooks = self.hooks();
-        for (point, done) in self.settle(&mut hooks, &links).into_iter().enumerate() {
-            let trouble = done.err().map(|e| why::text(&e));
-            let entry = &self.interfaces[point];
-            match &trouble {
-                Some(error) if hooks.troubles[point] != trouble => {
-                    error!(
-                        point = entry.point,
-                        interface = entry.name,
-                        error,
-                        "cannot watch; trying on every few seconds"
-                    );
-                }
-                _ => {}
-            }
-            hooks.troubles[point] = trouble;
-        }
-    }
-
-    /// Have every point watched on the interface of its name, if that is there. First lets go of those that are gone: one
-    /// that was renamed may be another point now.
-    fn settle(&self, hooks: &mut Hooks, links: &[Link]) -> Vec<Result<()>> {
-        let named = |entry: &Interface| links.iter().find(|l| l.name == entry.name);
-        let gone: Vec<_> = (self.interfaces.iter().enumerate())
-            .map(|(point, entry)| match hooks.indexes[point] {
-                Some(old) if named(entry).map(|l| l.index) != Some(old) => {
-                    self.forget(hooks, point, old, links)
-                }
-                _ => Ok(()),
-            })
-            .collect();
-        let settled = gone.into_iter().zip(&self.interfaces).enumerate();
-        settled
-            .map(|(point, (gone, entry))| {
-                gone?;
-                named(entry).map_or(Ok(()), |link| self.settle_point(hooks, point, link))
-            })
-            .collect()
-    }
-
-    /// Let go of a point's interface, which is gone, or has another name now.
-    fn forget(&self, hooks: &mut Hooks, point: usize, old: u32, links: &[Link]) -> Result<()> {
-        let Interface { point: named, name: interface, .. } = &self.interfaces[point];
-        match links.iter().find(|l| l.index == old) {
-            Some(link) => warn!(
-                point = named,
-                interface,
-                renamed = link.name,
-                "the interface was renamed; the configuration goes by names, so it is this point no more"
-            ),
-            None => {
-                warn!(point = named, interface, "the interface is gone; it is watched again when it is back");
-            }
-        }
-        hooks.probe.detach(point);
-        hooks.indexes[point] = None;
-        self.maps.set_point(point as u8, Some(old), None)
-    }
-
-    /// Watch the interface of a point, wholly.
-    fn settle_point(&self, hooks: &mut Hooks, point: usize, link: &Link) -> Result<()> {
-        let entry = &self.interfaces[point];
-        if hooks.indexes[point] == Some(link.index) {
-            return hooks.probe.restore(point, entry, link);
-        }
-        self.maps.set_point(point as u8, None, Some(link.index))?;
-        hooks.probe.attach(point, entry, link)?;
-        hooks.indexes[point] = Some(link.index);
-        Ok(())
-    }
-
     /// What it does, in a word.
     pub fn status(&self) -> String {
-        format!("watching; points: {}", self.interfaces.len())
+        format!("watching; points: {}", self.hooks().points.asked().count())
     }
 
     fn hooks(&self) -> MutexGuard<'_, Hooks> {
@@ -396,7 +341,7 @@ impl Monitor {
 /// Nothing that was there before.
 fn fresh(watch: &Watch) -> (Option<Pins>, Plan, Own) {
     let plan = Plan::fresh(watch);
-    let own = Own::new(plan.interfaces.len(), plan.room as usize);
+    let own = Own::new(plan.points.len(), plan.room as usize);
     (None, plan, own)
 }
 

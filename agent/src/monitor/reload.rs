@@ -43,9 +43,9 @@ impl InForce {
     /// Of a configuration what cannot be changed later; the rest is put in force by [`InForce::apply`]. `names` are the
     /// points, and the services that have their numbers already.
     pub fn new(watch: &Watch, room: u32, names: Names) -> Self {
-        let Watch { interfaces, twice, tables, .. } = watch.clone();
+        let Watch { wanted, tables, .. } = watch.clone();
         Self {
-            watch: Watch { interfaces, twice, tables, ..Watch::default() },
+            watch: Watch { wanted, tables, ..Watch::default() },
             names,
             allowed: Allowed::default(),
             room,
@@ -155,7 +155,7 @@ fn clients_of(name: &str, services: &[Service]) -> Vec<IpNet> {
 
 /// What differs and cannot be changed while the programs run.
 fn fixed_parts(old: &Watch, new: &Watch) -> Vec<&'static str> {
-    let parts = [("interfaces", old.interfaces != new.interfaces), ("tables", old.tables != new.tables)];
+    let parts = [("interfaces", old.wanted != new.wanted), ("tables", old.tables != new.tables)];
     parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
 }
 

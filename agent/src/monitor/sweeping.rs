@@ -82,21 +82,25 @@ impl Monitor {
     /// Sweeps until `stop`.
     pub(super) fn keep_sweeping(&self, stop: &AtomicBool) {
         let (mut last, mut cost) = (Instant::now(), Duration::ZERO);
-        let (mut sweep_at, mut forget_at) = (last, last);
+        let (mut sweep_at, mut forget_at, mut end_at) = (last, last, last);
         while !stop.load(Ordering::Relaxed) {
             // However long it is until the next sweep.
             if let Err(e) = self.watch_flood() {
                 error!(error = why::text(&e), "cannot tell the programs whether there is room");
             }
-            if Instant::now() < sweep_at {
-                thread::park_timeout((sweep_at - Instant::now()).min(OFTEN.0));
+            let ending = if Instant::now() < end_at { Vec::new() } else { self.ending() };
+            if ending.is_empty() && Instant::now() < sweep_at {
+                thread::park_timeout(sweep_at.saturating_duration_since(Instant::now()).min(OFTEN.0));
                 continue;
             }
             let (began, spent) = (Instant::now(), sys::thread_time());
-            let forget = began >= forget_at;
-            if let Err(e) = self.sweep(began - last, forget) {
+            let forget = began >= forget_at || !ending.is_empty();
+            let swept = self.sweep(began - last, forget, &ending);
+            let freed = swept.and_then(|()| if ending.is_empty() { Ok(()) } else { self.free(&ending) });
+            if let Err(e) = freed {
                 error!(error = %e, "cannot sweep the tables; old flows stay until this works");
             }
+            end_at = Instant::now() + OFTEN.0;
             if let Err(e) = self.prove_legs() {
                 error!(
                     error = why::text(&e),
@@ -124,8 +128,9 @@ impl Monitor {
 
     /// Notices a flood, and its end.
     fn watch_flood(&self) -> Result<()> {
-        let health = self.maps.health(self.interfaces.len())?;
+        let health = self.maps.health(self.places)?;
         let refused = super::sum(&health, Health::HalfOpenFull);
+        let limits = self.in_force().watch.limits.clone();
         let records = &mut *self.records();
         let fill =
             |place: usize| records.swept.entries[place] as f64 / self.capacities[place].1.max(1) as f64;
@@ -134,7 +139,6 @@ impl Monitor {
         records.flood.look(refused, fill, Instant::now());
         let Flood { on, full, .. } = records.flood;
         if full != was.1 {
-            let limits = self.in_force().watch.limits.clone();
             self.maps.set_limits(&limits, full)?;
         }
         match (was.0, on) {
@@ -149,8 +153,8 @@ impl Monitor {
     }
 
     /// Sweeps the tables; the sweep before began `since` ago. What is kept is not held meanwhile: the ring is read and
-    /// scrapes are answered.
-    fn sweep(&self, since: Duration, forget: bool) -> Result<()> {
+    /// scrapes are answered. All is ended that is at the points `ending`.
+    fn sweep(&self, since: Duration, forget: bool, ending: &[usize]) -> Result<()> {
         let (limits, room, names, allowed) = {
             let in_force = self.in_force();
             let room = in_force.room as usize;
@@ -158,8 +162,8 @@ impl Monitor {
         };
         let usual = limits.handshake_timeout;
         let opening = if self.records().flood.on { usual.min(PATIENCE) } else { usual };
-        let how = How { forget, opening, journal: self.pins.as_ref().map(Pins::journal) };
-        let mut own = vec![Totals::default(); self.interfaces.len() * room];
+        let how = How { forget, opening, journal: self.pins.as_ref().map(Pins::journal), ending };
+        let mut own = vec![Totals::default(); self.places * room];
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let mut met = Vec::new();
         let mut open = |key, flow: &Flow| met.extend(allowed.refuses_open(key, flow));

@@ -24,11 +24,12 @@ impl Monitor {
     pub fn attach(&self) -> Result<()> {
         let links = link::links()?;
         let mut hooks = self.hooks();
-        let attached = self.settle(&mut hooks, &links).into_iter().collect::<Result<()>>();
+        let settled = self.settle(&mut hooks, &links).into_iter().map(|(_, done)| done);
+        let attached = settled.collect::<Result<()>>();
         let Some(pins) = &self.pins else { return attached };
         if attached.is_err() && pins.is_fresh() {
             // Nobody would read what the programs count.
-            for point in 0..self.interfaces.len() {
+            for point in 0..self.places {
                 hooks.probe.detach(point);
             }
             pins.abandon()?;

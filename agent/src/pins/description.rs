@@ -1,6 +1,6 @@
 //! What the tables of a generation are about: numbers in them belong to names, and the names are here.
 
-use crate::sys::cell::Cell;
+use crate::{config::Interface, sys::cell::Cell};
 use agent_ebpf::layout;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
@@ -9,13 +9,20 @@ use std::{collections::BTreeMap, path::Path};
 /// Name of its pin. A generation without it was never finished.
 const NAME: &str = "DESCRIPTION";
 
-/// A point, and the interface that it was last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// A point, and the interface that it was last; both empty where a number is none's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Point {
     /// Its name.
     pub name: String,
     /// The interface's.
     pub interface: String,
+}
+
+impl Point {
+    /// Of an interface that is watched.
+    pub fn of(interface: &Interface) -> Self {
+        Self { name: interface.point.clone(), interface: interface.name.clone() }
+    }
 }
 
 /// What the tables of a generation are about.
@@ -64,7 +71,7 @@ impl Description {
 
     /// Number of the point of this name.
     pub fn point(&self, name: &str) -> Option<usize> {
-        self.points.iter().position(|point| point.name == name)
+        self.points.iter().position(|point| !name.is_empty() && point.name == name)
     }
 }
 

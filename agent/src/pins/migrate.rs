@@ -149,8 +149,7 @@ impl Pins {
         moved: &mut Moved,
     ) -> Result<()> {
         let Some(ring) = self.old(source, names::EVENTS)? else { return Ok(()) };
-        let same = |(i, point): (usize, &super::Point)| now.point(&point.name) == Some(i);
-        let numbers_stay = source.description.points.iter().enumerate().all(same);
+        let numbers_stay = super::numbers_stay(&source.description, now);
         Ring::new(RingBuf::try_from(Map::RingBuf(ring))?).drain(u64::MAX, |record| {
             if numbers_stay {
                 moved.records += 1;
@@ -183,7 +182,10 @@ fn put<K: Pod, V: Pod>(to: &MapData, entries: &[(K, V)], left: &mut u64) -> Resu
 }
 
 fn report(source: &Source, now: &Description, moved: &Moved) {
-    let names = |d: &Description| d.points.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
+    let names = |d: &Description| {
+        let names = d.points.iter().map(|p| p.name.clone());
+        names.filter(|name| !name.is_empty()).collect::<Vec<_>>()
+    };
     let (before, after) = (names(&source.description), names(now));
     info!(
         from = source.description.agent,

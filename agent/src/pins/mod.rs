@@ -15,13 +15,14 @@ pub mod own;
 
 use crate::{
     aggregate::Names,
-    config::{Interface, OTHER_SERVICE, Watch},
+    config::{Ingress, Interface, OTHER_SERVICE, Watch},
     monitor, probe,
     sys::{cell::Cell, pin},
 };
 use agent_ebpf::layout::{self, KEPT, maps};
 use anyhow::{Context as _, Result, bail};
-use description::{Description, Point};
+use description::Description;
+pub use description::Point;
 use directory::{Directory, remove_tree};
 use foreign::Shapes;
 pub use foreign::{check_any_link, check_link};
@@ -40,8 +41,8 @@ const OWN: &str = "OWN";
 
 /// How things are numbered: as they were, where an earlier agent numbered them.
 pub struct Plan {
-    /// The points, by their numbers.
-    pub interfaces: Vec<Interface>,
+    /// The points, by their numbers, and numbers that are none's. Where interfaces may come and go some may be gone.
+    pub points: Vec<Option<Interface>>,
     /// Services that are known already, by their numbers.
     pub services: Vec<String>,
     /// Services that the totals have room for.
@@ -51,23 +52,44 @@ pub struct Plan {
 impl Plan {
     /// Where nothing is there yet.
     pub fn fresh(watch: &Watch) -> Self {
-        Self {
-            interfaces: watch.interfaces.clone(),
-            services: vec![OTHER_SERVICE.to_owned()],
-            room: monitor::room(watch.services.len()),
-        }
+        let mut points: Vec<_> = watch.interfaces.iter().cloned().map(Some).collect();
+        points.resize(watch.places(), None);
+        Self { points, services: vec![OTHER_SERVICE.to_owned()], room: monitor::room(watch.services.len()) }
     }
 
-    /// Goes on with the numbers of a description; what is new comes behind.
+    /// Goes on with the numbers of a description; what is new comes where there is room, and behind.
     fn after(watch: &Watch, old: &Description) -> Self {
-        let point = |name: &str| watch.interfaces.iter().find(|i| i.point == name);
-        let known = old.points.iter().filter_map(|p| point(&p.name));
-        let new = watch.interfaces.iter().filter(|i| old.point(&i.point).is_none());
         let names =
             old.services.len() + watch.services.iter().filter(|s| !old.services.contains(&s.name)).count();
         let room = if names <= old.room as usize { old.room } else { monitor::room(names) };
-        Self { interfaces: known.chain(new).cloned().collect(), services: old.services.clone(), room }
+        Self { points: numbered(watch, old), services: old.services.clone(), room }
     }
+}
+
+/// The points with their numbers of before, new ones where there is room, and behind. Points that are gone keep theirs
+/// where interfaces come and go, until somebody needs the room.
+fn numbered(watch: &Watch, old: &Description) -> Vec<Option<Interface>> {
+    let point = |name: &str| watch.interfaces.iter().find(|i| i.point == name).cloned();
+    let is_new = |i: &&Interface| old.point(&i.point).is_none();
+    let new: Vec<_> = watch.interfaces.iter().filter(is_new).cloned().map(Some).collect();
+    let gone = |p: &Point| {
+        let (name, point, ingress) = (p.interface.clone(), p.name.clone(), Ingress::default());
+        (watch.spare > 0 && !p.name.is_empty()).then_some(Interface { name, point, ingress })
+    };
+    let mut points: Vec<_> = old.points.iter().map(|p| point(&p.name).or_else(|| gone(p))).collect();
+    // Room for one more, or one less, is no reason to make tables anew.
+    let is_enough = points.len() >= watch.interfaces.len() + watch.spare / 2;
+    let room = if is_enough { points.len() } else { watch.places() };
+    if watch.spare == 0 || points.iter().flatten().count() + new.len() > room {
+        points = old.points.iter().filter_map(|p| point(&p.name)).map(Some).collect();
+    }
+    let mut new = new.into_iter();
+    for free in points.iter_mut().filter(|point| point.is_none()) {
+        *free = new.next().flatten();
+    }
+    points.extend(new);
+    points.resize(if watch.spare == 0 { watch.places() } else { room.max(points.len()) }, None);
+    points
 }
 
 /// Tables of an earlier generation, to be brought over.
@@ -114,7 +136,7 @@ impl Pins {
         let plan = sources.last().map_or_else(|| Plan::fresh(watch), |s| Plan::after(watch, &s.description));
         let description = describe(watch, &plan);
         let Some(last) = sources.last() else {
-            let own = Own::new(plan.interfaces.len(), plan.room as usize);
+            let own = Own::new(plan.points.len(), plan.room as usize);
             let pins = Self::make(directory, 1, Vec::new(), description, &own)?;
             return Ok(Some((Self { fresh: true, ..pins }, plan, own)));
         };
@@ -126,8 +148,9 @@ impl Pins {
         journal.recover(&last.path, &last.description, &mut old)?;
         let same = last.description.room == description.room
             && last.description.tables == description.tables
-            && last.description.points.iter().map(|p| &p.name).eq(description.points.iter().map(|p| &p.name));
-        let dropped = dropped(&sources, &description);
+            && last.description.points.len() == description.points.len()
+            && numbers_stay(&last.description, &description);
+        let dropped = dropped(&sources, watch);
         let (pins, own) = if same {
             let (tables, saved) = (last.path.clone(), old.bytes());
             cell.set(&saved).context("cannot keep the agent's own counts")?;
@@ -221,6 +244,13 @@ impl Pins {
         description.write(&self.tables)
     }
 
+    /// The same of points that came, or whose numbers are free.
+    pub fn describe_points(&self, points: Vec<Point>) -> Result<()> {
+        let mut description = self.description();
+        description.points = points;
+        description.write(&self.tables)
+    }
+
     /// Keep the agent's own counts.
     pub fn save(&self, own: &Own) -> Result<()> {
         let bytes = own.bytes();
@@ -258,7 +288,7 @@ impl Pins {
 }
 
 fn describe(watch: &Watch, plan: &Plan) -> Description {
-    let point = |i: &Interface| Point { name: i.point.clone(), interface: i.name.clone() };
+    let watch = &Watch { spare: plan.points.len() - watch.interfaces.len(), ..watch.clone() };
     let capacities = probe::tables::capacities(watch, plan.room)
         .into_iter()
         .chain([(maps::HOPS, agent_ebpf::hops::PLACES)]);
@@ -267,7 +297,7 @@ fn describe(watch: &Watch, plan: &Plan) -> Description {
         layout: layout::VERSION,
         agent: env!("CARGO_PKG_VERSION").to_owned(),
         namespace: directory::cookie(),
-        points: plan.interfaces.iter().map(point).collect(),
+        points: plan.points.iter().map(|i| i.as_ref().map(Point::of).unwrap_or_default()).collect(),
         services: plan.services.clone(),
         room: plan.room,
         tables: kept.map(|(name, entries)| (name.to_owned(), entries)).collect(),
@@ -308,17 +338,24 @@ fn generations(directory: &Directory, shapes: &Shapes) -> Result<Vec<Source>> {
 /// Which tables of a generation another can go on with, and where they are pinned.
 fn share(last: &Source, new: &Description) -> Vec<(&'static str, PathBuf)> {
     let old = &last.description;
-    let names = |d: &Description| d.points.iter().map(|p| p.name.clone()).collect::<Vec<_>>();
-    let (before, now) = (names(old), names(new));
-    let numbers_stay = now.starts_with(&before);
+    let numbers_stay = numbers_stay(old, new);
+    let as_many = old.points.len() == new.points.len();
     let fits = |name: &str| match name {
-        maps::TOTALS => before == now && old.room == new.room,
-        maps::HEALTH => before == now,
+        maps::TOTALS => numbers_stay && as_many && old.room == new.room,
+        maps::HEALTH => numbers_stay && as_many,
         _ => numbers_stay,
     };
     let same_size = |name: &str| old.tables.get(name) == new.tables.get(name);
     let shared = KEPT.into_iter().filter(|name| fits(name) && same_size(name));
     shared.map(|name| (name, last.path.join(name))).collect()
+}
+
+/// Whether every point has the number it had.
+fn numbers_stay(old: &Description, new: &Description) -> bool {
+    let stays = |(i, old): (usize, &Point)| {
+        new.points.get(i).is_some_and(|new| old.name.is_empty() || old.name == new.name)
+    };
+    old.points.iter().enumerate().all(stays)
 }
 
 fn read_own(last: &Source) -> Result<(Cell, Own)> {
@@ -337,9 +374,9 @@ fn read_own(last: &Source) -> Result<(Cell, Own)> {
     Ok((cell, own))
 }
 
-fn dropped(sources: &[Source], now: &Description) -> Vec<String> {
+fn dropped(sources: &[Source], now: &Watch) -> Vec<String> {
     let old = sources.iter().flat_map(|s| &s.description.points).map(|p| p.interface.clone());
-    let mut dropped: Vec<_> = old.filter(|name| now.points.iter().all(|p| p.interface != *name)).collect();
+    let mut dropped: Vec<_> = old.filter(|name| now.interfaces.iter().all(|i| i.name != *name)).collect();
     dropped.sort();
     dropped.dedup();
     dropped

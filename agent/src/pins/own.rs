@@ -33,6 +33,29 @@ impl Own {
         }
     }
 
+    /// Keep of points that are to be forgotten what is summed up over all, as the programs have `counted` it and as it is
+    /// here: with packets of interfaces that are no point.
+    pub fn keep_sums(&mut self, counted: &[[HealthCounts; 2]], points: &[usize], what: &[Health]) {
+        for direction in 0..2 {
+            for what in what.iter().map(|what| *what as usize) {
+                let of =
+                    |point: &usize| counted[*point][direction][what] + self.health[*point][direction][what];
+                let sum: u64 = points.iter().map(of).sum();
+                if let Some(none) = self.health.last_mut() {
+                    none[direction][what] += sum;
+                }
+            }
+        }
+    }
+
+    /// Nothing is counted of these points.
+    pub fn forget(&mut self, points: &[usize], services: usize) {
+        for point in points {
+            self.totals[point * services..][..services].fill(Totals::default());
+            self.health[*point] = [[0; Health::COUNT]; 2];
+        }
+    }
+
     /// Add counts of tables that another description tells of, by the points' names. Services have their numbers for
     /// good.
     pub fn add_by_name(
@@ -121,6 +144,22 @@ mod tests {
         own.add_closed_full(&[0, 4]);
         assert_eq!(Own::parse(&own.bytes(), 2, 3), Some(own.clone()));
         assert_eq!(Own::parse(&own.bytes(), 3, 2), None);
+    }
+
+    #[test]
+    fn a_point_is_forgotten_and_the_sums_stay() {
+        let mut own = Own::new(2, 3);
+        own.totals[3].0[0] = 5;
+        own.totals[2].0[0] = 7;
+        own.health[1][0][Health::RingLost as usize] = 2;
+        own.health[1][0][Health::Seen as usize] = 4;
+        let mut counted = own.health.clone();
+        counted[1][0][Health::RingLost as usize] = 40;
+        own.keep_sums(&counted, &[1], &[Health::RingLost]);
+        own.forget(&[1], 3);
+        assert_eq!((own.totals[3].0[0], own.totals[2].0[0]), (0, 7));
+        let seen = |point: usize| own.health[point][0][Health::Seen as usize];
+        assert_eq!((seen(1), seen(2), own.health[2][0][Health::RingLost as usize]), (0, 0, 42));
     }
 
     #[test]

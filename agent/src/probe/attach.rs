@@ -33,7 +33,7 @@ const HANDLE: TcHandle = TcHandle::new(0, 0x5f1e);
 
 impl Probe {
     /// Watch an interface as the point of this number, both directions; what is there already stays.
-    pub fn attach(&mut self, point: usize, entry: &Interface, link: &Link) -> Result<()> {
+    fn attach(&mut self, point: usize, entry: &Interface, link: &Link) -> Result<()> {
         if !self.has(point, Direction::Ingress) {
             self.attach_ingress(point, entry, link)?;
         }
@@ -91,9 +91,9 @@ impl Probe {
         Ok(())
     }
 
-    /// Put back what others took off a point: a link can be detached by whoever may, and a filter goes when someone deletes
-    /// the qdisc it hangs on.
-    pub fn restore(&mut self, point: usize, entry: &Interface, link: &Link) -> Result<()> {
+    /// Watch an interface as the point of this number, and put back what others took off it: a link can be detached by whoever
+    /// may, and a filter goes when someone deletes the qdisc it hangs on.
+    pub fn watch(&mut self, point: usize, entry: &Interface, link: &Link) -> Result<()> {
         let lost = |mount: &&Mount| mount.point == point && !self.is_on(mount, link);
         let directions: Vec<_> = self.mounts.iter().filter(lost).map(|m| m.direction).collect();
         for direction in directions {

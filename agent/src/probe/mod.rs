@@ -120,20 +120,20 @@ impl Probe {
         }
     }
 
-    /// Where the programs hang, for each of the named points and both directions.
-    pub fn attached(&self, points: &[String]) -> Vec<Attached> {
+    /// Where the programs hang, for each of these points, with its number, and both directions.
+    pub fn attached<'a>(&self, points: impl IntoIterator<Item = (usize, &'a str)>) -> Vec<Attached> {
         let mode = |point, direction| {
             self.mounts.iter().find(|m| m.point == point && m.direction == direction).map(|m| m.mode)
         };
-        let both = |(i, name): (usize, &String)| {
-            Direction::ALL.iter().map(move |direction| (i, name.clone(), *direction)).collect::<Vec<_>>()
+        let both = |(i, name): (usize, &str)| {
+            let one = |direction: &Direction| Attached {
+                point: name.to_owned(),
+                hook: direction.name(),
+                mode: mode(i, *direction),
+            };
+            Direction::ALL.iter().map(one).collect::<Vec<_>>()
         };
-        points
-            .iter()
-            .enumerate()
-            .flat_map(both)
-            .map(|(i, point, direction)| Attached { point, hook: direction.name(), mode: mode(i, direction) })
-            .collect()
+        points.into_iter().flat_map(both).collect()
     }
 
     /// What the programs cost; empty unless the kernel keeps count.
@@ -158,7 +158,7 @@ pub fn open(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool) -> Result
 
 /// The same; those of the tables that outlive an agent are the ones pinned in a directory, or are pinned there.
 fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Option<&Path>) -> Result<Ebpf> {
-    let points = watch.interfaces.len() as u32;
+    let points = watch.places() as u32;
     let config = Config {
         points,
         services: room,

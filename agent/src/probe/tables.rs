@@ -92,7 +92,7 @@ pub fn sizes(watch: &Watch) -> Result<Sizes, String> {
     if needed(&least) > budget {
         return Err(format!(
             "is too little: the smallest tables that fit the rest of the configuration (points: {}, services: {}, {least}) take {} bytes; write at least {}MiB",
-            watch.interfaces.len(),
+            watch.places(),
             watch.services.len(),
             needed(&least),
             needed(&least).div_ceil(1 << 20)
@@ -135,7 +135,7 @@ fn memory_of(capacities: &[(&'static str, u32)]) -> u64 {
 }
 
 fn entries(watch: &Watch, sizes: &Sizes, room: u32) -> Vec<(&'static str, u32)> {
-    let points = watch.interfaces.len() as u32;
+    let points = watch.places() as u32;
     let services = services::entries(watch.services.iter().map(|service| (0, service))).len() as u32;
     let rest = [
         (names::HALF_OPEN4, sizes.half_open),

@@ -13,6 +13,7 @@ use agent_ebpf::{
     counter::COUNTERS,
     flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     health::Health,
+    hops::PLACES,
     label::Direction,
     layout::{HealthCounts, High, Point, READ, ServiceKey, TAKE, health_index, maps as names, totals_index},
     scoreboard::{Counts, Scoreboard},
@@ -97,6 +98,7 @@ pub struct Maps {
     settings: MapData,
     totals: MapData,
     health: MapData,
+    hops: MapData,
     /// How far the slots of either family were ever used.
     pub marks: MapData,
     /// The program that lets go of flows.
@@ -152,6 +154,7 @@ impl Maps {
             settings: take(names::SETTINGS)?,
             totals: take(names::TOTALS)?,
             health: take(names::HEALTH)?,
+            hops: take(names::HOPS)?,
             marks: take(names::HIGH)?,
             take: take_one,
             reader: Reader::new(read, &take(names::ROWS)?)
@@ -211,9 +214,31 @@ impl Maps {
         self.service_keys().map(|keys| keys.len() as u64)
     }
 
-    /// Counters of every point and of the first `services` services, all processors and both directions together.
-    pub fn totals(&self, points: usize, services: usize) -> Result<Vec<Totals>> {
-        sum_totals(&self.totals, self.room, points, services)
+    /// Counters of every point that has a name and of the first `services` services, all processors and both directions
+    /// together; zeroes for the others.
+    pub fn totals(&self, points: &[String], services: usize) -> Result<Vec<Totals>> {
+        let sum = |(i, point): (usize, &String)| match point.as_str() {
+            "" => Ok(vec![Totals::default(); services]),
+            _ => sum_of_point(&self.totals, self.room, i as u8, services),
+        };
+        points.iter().enumerate().map(sum).collect::<Result<Vec<_>>>().map(|each| each.concat())
+    }
+
+    /// Set the counters of these points to 0, where no program counts for them. Of what servers are known by nobody can tell
+    /// at which point it was learnt: all of it is learnt anew.
+    pub fn forget(&self, points: &[usize]) -> Result<()> {
+        for point in points.iter().map(|point| *point as u8) {
+            for direction in Direction::ALL.iter().copied() {
+                for svc in 0..self.room as u16 {
+                    let index = totals_index(self.room, point, svc, direction);
+                    map::fill_per_cpu(fd(&self.totals), index, &[0u64; COUNTERS])?;
+                }
+                let index = health_index(point.into(), direction);
+                map::fill_per_cpu::<HealthCounts>(fd(&self.health), index, &[0; Health::COUNT])?;
+            }
+        }
+        (0..PLACES).try_for_each(|place| map::update(fd(&self.hops), &place, &0u64, 0))?;
+        Ok(())
     }
 
     /// Self-counters of every point, and of the place behind them; all processors together.
@@ -283,19 +308,21 @@ fn own_program(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd> {
 
 /// As [`Maps::totals`], of a table with room for so many services.
 pub fn sum_totals(table: &MapData, room: u32, points: usize, services: usize) -> Result<Vec<Totals>> {
-    let mut out = Vec::with_capacity(points * services);
-    for point in 0..points {
-        for svc in 0..services {
-            let mut sum = Totals::default();
-            for direction in Direction::ALL {
-                let index = totals_index(room, point as u8, svc as u16, *direction);
-                let each = map::read_per_cpu::<[u64; COUNTERS]>(fd(table), index);
-                each.context("cannot read the totals")?.iter().for_each(|values| add(&mut sum.0, values));
-            }
-            out.push(sum);
+    let each = (0..points).map(|point| sum_of_point(table, room, point as u8, services));
+    each.collect::<Result<Vec<_>>>().map(|each| each.concat())
+}
+
+fn sum_of_point(table: &MapData, room: u32, point: u8, services: usize) -> Result<Vec<Totals>> {
+    let sum = |svc| {
+        let mut sum = Totals::default();
+        for direction in Direction::ALL {
+            let each =
+                map::read_per_cpu::<[u64; COUNTERS]>(fd(table), totals_index(room, point, svc, *direction));
+            each.context("cannot read the totals")?.iter().for_each(|values| add(&mut sum.0, values));
         }
-    }
-    Ok(out)
+        Ok(sum)
+    };
+    (0..services as u16).map(sum).collect()
 }
 
 /// As [`Maps::health`], of a table.

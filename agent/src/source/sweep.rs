@@ -97,12 +97,14 @@ pub struct How<'a> {
     pub opening: Duration,
     /// Is told of each flow that is about to be taken, and its end counted.
     pub journal: Option<&'a Journal>,
+    /// Points that nothing passes any more: all that is known of their connections is let go.
+    pub ending: &'a [usize],
 }
 
 impl How<'_> {
     /// All there is to do, by the limits.
     pub fn usual(limits: &Limits) -> Self {
-        Self { forget: true, opening: limits.handshake_timeout, journal: None }
+        Self { forget: true, opening: limits.handshake_timeout, journal: None, ending: &[] }
     }
 }
 
@@ -148,7 +150,7 @@ impl Pass<'_> {
             let (mut over, mut entries) = (Vec::new(), 0);
             let mut visit = |key: &K, flow: &Flow| {
                 entries += 1;
-                match fate(flow, self.now, self.limits, LINGER, self.how.opening) {
+                match self.fate(key, flow) {
                     Fate::Keep => self.open(*key, flow),
                     Fate::Drop | Fate::End(_) => over.push((*key, *flow)),
                 }
@@ -189,6 +191,18 @@ impl Pass<'_> {
         Ok(())
     }
 
+    fn is_ending<K: Key>(&self, key: &K) -> bool {
+        self.how.ending.contains(&usize::from(key.any().point()))
+    }
+
+    fn fate<K: Key>(&self, key: &K, flow: &Flow) -> Fate {
+        if !self.is_ending(key) {
+            return fate(flow, self.now, self.limits, LINGER, self.how.opening);
+        }
+        let is_over = !flow.has(Flow::USED) || flow.has(Flow::ENDED) || flow.has(Flow::MOVED);
+        if is_over { Fate::Drop } else { Fate::End(how_ended(flow)) }
+    }
+
     fn open<K: Key>(&mut self, key: K, flow: &Flow) {
         let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
         if let Some(count) = self.out.open.get_mut(at).filter(|_| is_open(flow) && !flow.has(Flow::MOVED)) {
@@ -200,7 +214,7 @@ impl Pass<'_> {
 
     /// A flow is out of its table: its end is counted if that is still to be done.
     fn gone<K: Key>(&mut self, family: &Family, key: K, mut flow: Flow) -> io::Result<()> {
-        let Fate::End(close) = fate(&flow, self.now, self.limits, LINGER, self.how.opening) else {
+        let Fate::End(close) = self.fate(&key, &flow) else {
             if !flow.has(Flow::MOVED) {
                 let counts = Self::counts(family, key, &flow)?;
                 self.out.settled.push(Sight { key: key.any(), flow, counts });
@@ -209,7 +223,7 @@ impl Pass<'_> {
         };
         let end = end(&mut flow, close);
         self.count(key, &flow, end);
-        if flow.closed() {
+        if flow.closed() && !self.is_ending(&key) {
             match map::update(fd(&family.closed), &key, &Closed::of(&flow), 0) {
                 Err(e) if e.raw_os_error() == Some(libc::E2BIG) => {
                     if let Some(count) = self.out.closed_full.get_mut(usize::from(key.any().point())) {
@@ -243,7 +257,7 @@ impl Pass<'_> {
         let (mut over, mut entries) = (Vec::new(), 0);
         map::for_each(fd(&family.closed), 0, |key: &K, closed: &Closed| {
             entries += 1;
-            if self.now.since(closed.at) > limit {
+            if self.now.since(closed.at) > limit || self.is_ending(key) {
                 over.push(*key);
             }
         })?;
