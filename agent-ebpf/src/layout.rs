@@ -19,7 +19,7 @@ pub const TC_INGRESS: &str = "ft_tc_in";
 /// tc program for egress.
 pub const TC_EGRESS: &str = "ft_tc_out";
 
-/// tc program that is never attached: the daemon has it run on [`TAKES`] of [`Take`] at most.
+/// tc program that is never attached: the daemon has it run on a [`Take`].
 pub const TAKE: &str = "ft_take";
 /// The same, on a [`Read`].
 pub const READ: &str = "ft_read";
@@ -178,11 +178,8 @@ pub struct Index {
     pub buckets: [u32; 2],
 }
 
-/// Requests that [`TAKE`] is run on at once, at most.
-pub const TAKES: usize = 32;
-
-/// A piece of the packet that [`TAKE`] is run on: lets go of a flow, unless something came since it was read. The
-/// program returns a bit for each, the first the lowest: 1 if it did.
+/// The packet that [`TAKE`] is run on: lets go of a flow, unless something came since it was read. The program returns 1 if it
+/// did. One at a time: Linux 5.10 walks a million instructions through a loop of several.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
 pub struct Take {

@@ -3,7 +3,7 @@
 use crate::{flows, frame::SkbFrame, world::Kernel};
 use agent_ebpf::{
     label::Direction,
-    layout::{Read, TAKES, Take},
+    layout::{Read, Take},
     pipeline,
     wire::Frame as _,
 };
@@ -22,13 +22,10 @@ fn ft_tc_in(ctx: TcContext) -> i32 {
 /// Never attached: see [`agent_ebpf::layout::Take`].
 #[classifier]
 fn ft_take(ctx: TcContext) -> i32 {
-    const LEN: usize = size_of::<Take>();
-    let (frame, mut gone) = (SkbFrame::new(&ctx), 0);
-    for i in 0..TAKES as u32 {
-        let Some(bytes) = frame.load::<LEN>(i * LEN as u32) else { break };
-        gone |= flows::take(&bytemuck::cast(bytes)) << i;
+    match SkbFrame::new(&ctx).load::<{ size_of::<Take>() }>(0) {
+        Some(bytes) => flows::take(&bytemuck::cast(bytes)) as i32,
+        None => 0,
     }
-    gone as i32
 }
 
 /// Never attached: see [`agent_ebpf::layout::Read`].

@@ -268,9 +268,9 @@ impl Maps {
         slots::high(&self.marks)
     }
 
-    /// Let go of flows of one table, [`slots::take`]'s number at most; those that are gone.
-    pub fn let_go<K: Key>(&self, flows: &[(K, Flow)], half_open: bool) -> io::Result<Vec<(K, Flow)>> {
-        slots::take(self.take.as_fd(), flows, half_open)
+    /// Let go of a flow of either table, unless something came since it was read; whether it is gone.
+    pub fn let_go(&self, key: FlowKey, flow: &Flow, half_open: bool) -> io::Result<bool> {
+        slots::take(self.take.as_fd(), key, flow, half_open)
     }
 }
 

@@ -199,17 +199,9 @@ fn unchanged(key: FlowKey, flow: &Flow, half_open: bool) -> Take {
     Take { key: words, table, tag: flow.tag, segments, bits: flow.bits.into(), reserved: 0 }
 }
 
-/// Has the program `take` let go of flows, [`agent_ebpf::layout::TAKES`] at most, each unless something came since it was read; those that are
-/// gone.
-pub fn take<K: Key>(
-    program: BorrowedFd<'_>,
-    flows: &[(K, Flow)],
-    half_open: bool,
-) -> io::Result<Vec<(K, Flow)>> {
-    let requests: Vec<Take> = flows.iter().map(|(key, flow)| unchanged(key.any(), flow, half_open)).collect();
-    let done = program::run(program, &requests, 1)?;
-    let is_gone = |i: usize| done & 1 << i != 0;
-    Ok(flows.iter().enumerate().filter(|(i, _)| is_gone(*i)).map(|(_, flow)| *flow).collect())
+/// Has the program `take` let go of a flow, unless something came since it was read; whether it did.
+pub fn take(program: BorrowedFd<'_>, key: FlowKey, flow: &Flow, half_open: bool) -> io::Result<bool> {
+    program::run(program, &[unchanged(key, flow, half_open)], 1).map(|done| done == 1)
 }
 
 /// How far the slots of either family were ever used.

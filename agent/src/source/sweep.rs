@@ -18,7 +18,7 @@ use agent_ebpf::{
     close::{End, closer, end, how_ended},
     flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6},
     label::Side,
-    layout::{TAKES, maps as names},
+    layout::maps as names,
     phase::Phase,
     record::{EndRecord, Head, Tag},
     scoreboard::{Counts, Scoreboard},
@@ -161,20 +161,17 @@ impl Pass<'_> {
                 maps.reader.for_each(high, &mut visit)?;
             }
             self.out.entries[first + i] = entries;
-            // A few at a time: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
-            for some in over.chunks(TAKES) {
-                for (key, flow) in some {
-                    let counts = !flow.has(Flow::MOVED) && !flow.has(Flow::ENDED);
-                    if let Some(journal) = self.how.journal.filter(|_| counts) {
-                        journal.note(key, flow, half_open)?;
-                    }
+            // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
+            for (key, flow) in over {
+                let moved = flow.has(Flow::MOVED);
+                if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
+                    journal.note(&key, &flow, half_open)?;
                 }
-                let taken = maps.let_go(some, half_open)?;
-                self.out.entries[first + i] -= taken.len() as u64;
-                for (key, flow) in taken {
+                if maps.let_go(key.any(), &flow, half_open)? {
                     self.gone(family, key, flow)?;
+                    self.out.entries[first + i] -= 1;
                     // The scoreboard of one that moved on is in use.
-                    gone.extend((!flow.has(Flow::MOVED)).then_some(key));
+                    gone.extend((!moved).then_some(key));
                 }
             }
         }
