@@ -174,7 +174,7 @@ impl Reader {
             let request = Read { first, v6, row: 0, reserved: 0 };
             let runs = (limit - first).min(AT_ONCE).div_ceil(STEP);
             let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
-            let (n, rows) = rows.after(|| program::run(self.program.as_fd(), &[request], runs))?;
+            let (n, rows) = rows.after(|| self.run(request, runs))?;
             for Row { flow, key } in rows.iter().take(n as usize) {
                 let key: K = bytemuck::pod_read_unaligned(&bytemuck::bytes_of(key)[..size_of::<K>()]);
                 if flow.tag != 0 && flow.tag == key.any().tag() {
@@ -183,6 +183,16 @@ impl Reader {
             }
         }
         Ok(())
+    }
+
+    /// Reading may begin anew where a signal came in between; letting go may not.
+    fn run(&self, request: Read, runs: u32) -> io::Result<u32> {
+        loop {
+            match program::run(self.program.as_fd(), &[request], runs) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => return done,
+            }
+        }
     }
 }
 

@@ -50,8 +50,8 @@ struct TestRun {
 }
 
 /// Have the kernel run a program so many times on these bytes as its packet, here and now; what it returns the last time. A
-/// packet is at least an Ethernet header, and fits a page with what the kernel puts around it. Begins anew where a signal
-/// came in between.
+/// packet is at least an Ethernet header, and fits a page with what the kernel puts around it. Where a signal comes in between
+/// that is an error (`EINTR`), and the program may have run: only the caller knows whether it may run again.
 pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &[T], times: u32) -> io::Result<u32> {
     let mut attribute = TestRun {
         prog_fd: program.as_raw_fd() as u32,
@@ -60,13 +60,8 @@ pub fn run<T: Pod>(program: BorrowedFd<'_>, packet: &[T], times: u32) -> io::Res
         repeat: times,
         ..TestRun::zeroed()
     };
-    loop {
-        match bpf(BPF_PROG_TEST_RUN, &mut attribute) {
-            Ok(_) => return Ok(attribute.retval),
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
+    bpf(BPF_PROG_TEST_RUN, &mut attribute)?;
+    Ok(attribute.retval)
 }
 
 /// Up to `revision`, which the kernel writes from Linux 6.6 on, however short the attribute is that it was given.
