@@ -4,9 +4,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use harness::agent::{Agent, Metrics};
+use harness::agent::{Agent, Metrics, left_attached};
 use harness::truth::Nft;
-use harness::{Gateway, eventually};
+use harness::{Bpffs, Gateway, eventually};
+use nix::sys::signal::Signal;
 
 use crate::Found;
 
@@ -58,8 +59,7 @@ impl<'a> Passed<'a> {
     pub fn compare(&self, found: &mut Found, soak: &str, metrics: &Metrics) {
         for point in POINTS {
             for side in SIDES {
-                let counted =
-                    metrics.sum("fivetuple_tcp_segments_total", &[("point", point), ("from", side)]);
+                let counted = sum(metrics, "segments", point, &[("from", side)]);
                 let name = format!("{soak}/{point}/segments of the {side}");
                 found.exactly(name, "segments", counted, self.segments(point, side));
             }
@@ -82,4 +82,35 @@ pub fn closed_in_time(agent: &Agent, connections: f64) {
     while !closed(&agent.metrics()) && Instant::now() < until {
         thread::park_timeout(LOOK);
     }
+}
+
+/// Whether the agent has counted each connection once, of `opened`, at a point; and what the clients sent, where the truth of
+/// that is known.
+pub fn connections(
+    found: &mut Found,
+    (soak, point): (&str, &str),
+    metrics: &Metrics,
+    opened: f64,
+    payload: Option<f64>,
+) {
+    let name = |what: &str| format!("{soak}/{point}/{what}");
+    let count = |family, labels: &[_]| sum(metrics, family, point, labels);
+    found.exactly(name("opened"), "connections", count("connections_opened", &[("by", "syn")]), opened);
+    let late = count("connections_opened", &[("by", "joined_late")]);
+    found.exactly(name("joined late"), "connections", late, 0.0);
+    found.exactly(name("closed"), "connections", count("connections_closed", &[]), opened);
+    let bytes = count("payload_bytes", &[("from", "client")]);
+    match payload {
+        Some(truth) => found.exactly(name("payload of clients"), "bytes", bytes, truth),
+        None => found.tell(name("payload of clients"), "bytes", bytes),
+    }
+}
+
+/// Ends an agent with pins, and takes off what it left: nothing may stay.
+pub fn take_off(found: &mut Found, agent: Agent<'_>, bpffs: &Bpffs, world: &Gateway) {
+    agent.signal(Signal::SIGTERM);
+    agent.wait();
+    let output = bpffs.run_to_end(&world.gateway, &["detach"]);
+    let left = left_attached(&world.gateway);
+    found.must(output.status.success() && left.is_empty(), || format!("{left:?} stays attached"));
 }

@@ -14,7 +14,7 @@ use harness::truth::Counters;
 use harness::{Bpffs, Gateway};
 use nix::sys::signal::Signal;
 
-use crate::passed::{POINTS, Passed, closed_in_time, sum};
+use crate::passed::{POINTS, Passed, closed_in_time, connections, sum, take_off};
 use crate::short::{ASKED, Stops, keep_connecting};
 use crate::{Found, Options};
 
@@ -95,11 +95,7 @@ pub fn run(_: &Options) -> Result<Found> {
 
     let now = left_attached(&world.gateway).len();
     found.exactly("restarts/programs on interfaces", "programs", now as f64, attached as f64);
-    agent.signal(Signal::SIGTERM);
-    agent.wait();
-    let output = bpffs.run_to_end(&world.gateway, &["detach"]);
-    let left = left_attached(&world.gateway);
-    found.must(output.status.success() && left.is_empty(), || format!("{left:?} stays attached"));
+    take_off(&mut found, agent, &bpffs, &world);
     Ok(found)
 }
 
@@ -107,18 +103,9 @@ pub fn run(_: &Options) -> Result<Found> {
 fn counts(found: &mut Found, agent: &Agent<'_>, passed: &Passed<'_>, opened: f64, payload: Option<f64>) {
     let metrics = agent.metrics();
     for point in POINTS {
-        let name = |what: &str| format!("restarts/{point}/{what}");
-        let count = |family, labels: &[_]| sum(&metrics, family, point, labels);
-        found.exactly(name("opened"), "connections", count("connections_opened", &[("by", "syn")]), opened);
-        let late = count("connections_opened", &[("by", "joined_late")]);
-        found.exactly(name("joined late"), "connections", late, 0.0);
-        found.exactly(name("closed"), "connections", count("connections_closed", &[]), opened);
-        found.exactly(name("resets"), "segments", count("resets", &[]), 0.0);
-        let bytes = count("payload_bytes", &[("from", "client")]);
-        match payload {
-            Some(truth) => found.exactly(name("payload of clients"), "bytes", bytes, truth),
-            None => found.tell(name("payload of clients"), "bytes", bytes),
-        }
+        connections(found, ("restarts", point), &metrics, opened, payload);
+        let resets = sum(&metrics, "resets", point, &[]);
+        found.exactly(format!("restarts/{point}/resets"), "segments", resets, 0.0);
     }
     passed.compare(found, "restarts", &metrics);
 }

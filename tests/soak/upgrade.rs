@@ -5,12 +5,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
-use harness::agent::{Agent, Launch, binary, left_attached};
+use harness::agent::{Agent, Launch, binary};
 use harness::truth::Counters;
 use harness::{Bpffs, Gateway};
 use nix::sys::signal::Signal;
 
-use crate::passed::{POINTS, Passed, closed_in_time, sum};
+use crate::passed::{POINTS, Passed, closed_in_time, connections, sum, take_off};
 use crate::short::{ASKED, Stops, keep_connecting};
 use crate::stream::{self, Sent};
 use crate::{Found, Options};
@@ -68,11 +68,7 @@ pub fn run(options: &Options) -> Result<Found> {
     let (client, server) = (resets(0), resets(1));
     found.exactly("upgrade/resets, by the kernels", "resets", (client.0 + server.0) as f64, 0.0);
     counts(&mut found, &agent, &passed, &sent, made, client.1 + server.1);
-    agent.signal(Signal::SIGTERM);
-    agent.wait();
-    let output = bpffs.run_to_end(&world.gateway, &["detach"]);
-    let left = left_attached(&world.gateway);
-    found.must(output.status.success() && left.is_empty(), || format!("{left:?} stays attached"));
+    take_off(&mut found, agent, &bpffs, &world);
     Ok(found)
 }
 
@@ -99,20 +95,11 @@ fn counts(found: &mut Found, agent: &Agent<'_>, passed: &Passed<'_>, sent: &Sent
     found.tell("upgrade/sent again, by the kernels", "segments", again as f64);
     let opened = made + f64::from(sent.connections);
     let metrics = agent.metrics();
+    let payload = (again == 0).then_some(sent.payload as f64 + made * ASKED as f64);
     for point in POINTS {
-        let name = |what: &str| format!("upgrade/{point}/{what}");
-        let count = |family, labels: &[_]| sum(&metrics, family, point, labels);
-        found.exactly(name("opened"), "connections", count("connections_opened", &[("by", "syn")]), opened);
-        let late = count("connections_opened", &[("by", "joined_late")]);
-        found.exactly(name("joined late"), "connections", late, 0.0);
-        found.exactly(name("closed"), "connections", count("connections_closed", &[]), opened);
-        found.exactly(name("gaps"), "segments", count("gaps", &[]), 0.0);
-        let payload = count("payload_bytes", &[("from", "client")]);
-        let truth = sent.payload as f64 + made * ASKED as f64;
-        match again {
-            0 => found.exactly(name("payload of clients"), "bytes", payload, truth),
-            _ => found.tell(name("payload of clients"), "bytes", payload),
-        }
+        connections(found, ("upgrade", point), &metrics, opened, payload);
+        let gaps = sum(&metrics, "gaps", point, &[]);
+        found.exactly(format!("upgrade/{point}/gaps"), "segments", gaps, 0.0);
     }
     passed.compare(found, "upgrade", &metrics);
 }
