@@ -7,7 +7,7 @@ use crate::{
     monitor::Monitor,
     notify,
     preflight::running,
-    rights,
+    rights, sys,
     web::Live,
     why,
 };
@@ -41,6 +41,7 @@ pub fn main(args: &RunArgs) -> Result<bool> {
         return Ok(true);
     }
     log::init(&args.log);
+    sys::give_memory_back();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let done = runtime.block_on(async { run(settings, live, asked_to_end()?).await });
     // Loading the programs cannot be broken off, and need not be waited for: they go with the process.

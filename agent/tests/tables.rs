@@ -7,7 +7,7 @@ use agent::{
     source::{
         maps::{Maps, fd},
         slots,
-        sweep::{self, How, Sweep},
+        sweep::{self, How, Sweep, Told},
     },
     sys::{self, map},
 };
@@ -17,6 +17,7 @@ use agent_ebpf::{
     half::Half,
     label::Side,
     phase::Phase,
+    record::EndRecord,
     scoreboard::Scoreboard,
     time::Nanos,
     traffic::{Close, Traffic},
@@ -68,9 +69,16 @@ fn establish(maps: &mut Maps, flows: impl IntoIterator<Item = (FlowKey4, Flow)>)
     slots::raise(&maps.marks, high).unwrap();
 }
 
-fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> Sweep {
-    let limits = Limits::default();
-    sweep::sweep(maps, own, ROOM as usize, &limits, now, How::usual(&limits), &mut |_, _| {}).unwrap()
+/// Sweeps; what it found, and the ends.
+fn run(maps: &Maps, own: &mut [Totals], now: Nanos) -> (Sweep, Vec<EndRecord>) {
+    let (limits, mut ended) = (Limits::default(), Vec::new());
+    let mut told = |told: Told<'_>| {
+        if let Told::Ended(end) = told {
+            ended.push(end);
+        }
+    };
+    let swept = sweep::sweep(maps, own, ROOM as usize, &limits, now, How::usual(&limits), &mut told);
+    (swept.unwrap(), ended)
 }
 
 #[test]
@@ -114,10 +122,10 @@ fn a_sweep_ends_the_silent_drops_the_ended_and_counts_the_open() {
     put(&maps.v4.half_open, key4(1), flow(now, 10, Phase::Established, Flow::MOVED));
     put(&maps.v4.closed, key4(8), Closed { at: Nanos(now.0 - 100 * SECOND), ..Closed::default() });
     put(&maps.v4.closed, key4(9), Closed { at: now, ..Closed::default() });
-    let swept = run(&maps, &mut own, now);
+    let (swept, ended) = run(&maps, &mut own, now);
     assert_eq!(swept.entries, [1, 1, 1, 0, 0, 0, 0, 0]);
     assert_eq!(swept.open[ROOM as usize + 2].open, 2);
-    let mut ended: Vec<_> = swept.ended.iter().map(|e| (e.head.server_port, e.flow.close - 1)).collect();
+    let mut ended: Vec<_> = ended.iter().map(|e| (e.head.server_port, e.flow.close - 1)).collect();
     ended.sort_unstable();
     let (silence, handshake) = (Close::Silence as u8, Close::HandshakeSilence as u8);
     assert_eq!(ended, [(2, silence), (4, handshake)]);
@@ -125,7 +133,7 @@ fn a_sweep_ends_the_silent_drops_the_ended_and_counts_the_open() {
     assert_eq!(totals[Traffic::Closed.place(Side::Client, Close::Silence as usize)], 1);
     assert_eq!(totals[Traffic::Closed.place(Side::Client, Close::HandshakeSilence as usize)], 1);
     assert_eq!(totals.iter().sum::<u64>(), 4, "and what they came to");
-    assert_eq!(run(&maps, &mut own, now).ended.len(), 0, "an end is counted once");
+    assert_eq!(run(&maps, &mut own, now).1.len(), 0, "an end is counted once");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use agent::config::{Limits, Watch, file};
 use agent::probe;
 use agent::source::maps::{Maps, add};
 use agent::source::ring::Ring;
-use agent::source::sweep::{self, How, Sweep};
+use agent::source::sweep::{self, How, Sweep, Told};
 use agent::sys;
 use agent_ebpf::flow::Flow;
 use agent_ebpf::health::Health;
@@ -175,6 +175,12 @@ impl Daemon {
     /// Lets go of what has ended, so much later than now.
     fn sweep(&mut self, later: u64) -> Sweep {
         let now = Nanos(sys::monotonic().0 + later);
+        let ends = &mut self.ends;
+        let mut told = |told: Told<'_>| {
+            if let Told::Ended(end) = told {
+                ends.push(end);
+            }
+        };
         let sweep = sweep::sweep(
             &self.maps,
             &mut self.own,
@@ -182,11 +188,9 @@ impl Daemon {
             &Limits::default(),
             now,
             How::usual(&Limits::default()),
-            &mut |_, _| {},
+            &mut told,
         );
-        let mut sweep = sweep.expect("the tables can be swept");
-        self.ends.append(&mut sweep.ended);
-        sweep
+        sweep.expect("the tables can be swept")
     }
 
     /// Takes the records.

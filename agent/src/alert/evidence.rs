@@ -6,9 +6,12 @@ use super::{
     selector::Selector,
 };
 use crate::{
-    aggregate::Names,
+    aggregate::{Names, shown::Shown},
     config::Service,
-    connection::{Connection, second_leg::SecondLeg},
+    connection::{
+        Connection,
+        second_leg::{self, SecondLeg},
+    },
     connection_log::line::Line,
     flows::seconds,
 };
@@ -38,31 +41,59 @@ pub struct Evidence {
     pub connection: serde_json::Value,
 }
 
-/// The worst for a rule at a place; `since` is how long ago the last packet of a connection may have passed.
-pub fn worst(
-    rule: &Rule,
-    cell: Cell,
-    names: &Names,
-    services: &[Service],
-    connections: &[Connection],
-    now: SystemTime,
-) -> Vec<Evidence> {
-    let name = |names: &[String], n: Option<usize>| n.and_then(|n| names.get(n).cloned());
-    // What happened between two points shows at the second one.
-    let point = name(&names.points, cell.to.or(cell.point));
-    let svc = name(&names.services, cell.svc);
-    // The agent's own counters lag behind an end by a few seconds.
-    let back = 2 * rule.window + Duration::from_secs(10);
-    let since = now.checked_sub(back).and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-    let mut found: Vec<(u64, u64, &Connection)> = connections
-        .iter()
-        .filter(|c| point.as_ref().is_none_or(|p| c.point == *p) && svc.as_ref().is_none_or(|s| c.svc == *s))
-        .filter(|c| u128::from(c.times.last_seen_ns) >= since.as_nanos())
-        .map(|c| (weight(rule, c, services), c.times.last_seen_ns, c))
-        .filter(|(weight, ..)| *weight > 0)
-        .collect();
-    found.sort_unstable_by_key(|(weight, at, _)| Reverse((*weight, *at)));
-    found.into_iter().take(MOST).map(|(_, _, c)| Evidence::of(&c.clone().shown(names.shown))).collect()
+/// What an alert looks for.
+#[derive(Debug)]
+pub struct Search<'a> {
+    rule: &'a Rule,
+    services: &'a [Service],
+    point: Option<String>,
+    svc: Option<String>,
+    /// When the last packet of a connection may have passed at the earliest, nanoseconds since 1970.
+    since: u128,
+}
+
+impl<'a> Search<'a> {
+    /// Of a rule at a place.
+    pub fn new(rule: &'a Rule, cell: Cell, names: &Names, services: &'a [Service], now: SystemTime) -> Self {
+        let name = |names: &[String], n: Option<usize>| n.and_then(|n| names.get(n).cloned());
+        // The agent's own counters lag behind an end by a few seconds.
+        let back = 2 * rule.window + Duration::from_secs(10);
+        let since =
+            now.checked_sub(back).and_then(|at| at.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+        Self {
+            rule,
+            services,
+            // What happened between two points shows at the second one.
+            point: name(&names.points, cell.to.or(cell.point)),
+            svc: name(&names.services, cell.svc),
+            since: since.as_nanos(),
+        }
+    }
+
+    fn is_of(&self, c: &Connection) -> bool {
+        self.point.as_ref().is_none_or(|p| c.point == *p)
+            && self.svc.as_ref().is_none_or(|s| c.svc == *s)
+            && u128::from(c.times.last_seen_ns) >= self.since
+    }
+
+    /// How much a connection has to do with it, and when it was last seen; `None` for nothing.
+    pub fn weight(&self, c: &Connection) -> Option<(u64, u64)> {
+        let weight = if self.is_of(c) { weight(self.rule, c, self.services) } else { 0 };
+        (weight > 0).then_some((weight, c.times.last_seen_ns))
+    }
+
+    /// Whether a connection may have to do with it once its second leg is known.
+    pub fn may_weigh(&self, c: &Connection) -> bool {
+        self.is_of(c) && second_leg::is_asked_for(c)
+    }
+
+    /// The worst of some connections.
+    pub fn worst(&self, connections: &[Connection], shown: Shown) -> Vec<Evidence> {
+        let mut found: Vec<_> =
+            connections.iter().filter_map(|c| self.weight(c).map(|weight| (weight, c))).collect();
+        found.sort_unstable_by_key(|(weight, _)| Reverse(*weight));
+        found.into_iter().take(MOST).map(|(_, c)| Evidence::of(&c.clone().shown(shown))).collect()
+    }
 }
 
 /// Whether any connection could have to do with a rule: not with those over the agent's own figures.
@@ -201,7 +232,7 @@ mod tests {
 
     fn found(rule: &Rule, cell: Cell, connections: &[Connection]) -> Vec<Evidence> {
         let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        worst(rule, cell, &names(), &[], connections, now)
+        Search::new(rule, cell, &names(), &[], now).worst(connections, Shown::default())
     }
 
     fn at(point: &str, age: u64) -> Connection {

@@ -64,13 +64,15 @@ pub struct SecondLeg {
 /// A way through a proxy: the point and the server of a first leg, and of its second.
 type Route = ((String, EndPoint), (String, EndPoint));
 
+/// Whether the second leg of a connection is looked for.
+pub fn is_asked_for(c: &Connection) -> bool {
+    c.reset.is_some_and(|reset| matches!(reset.cause, Cause::AfterReuse | Cause::TimeWait | Cause::Abort))
+}
+
 /// Finds the second leg of each connection that was reset after a reuse, and proves or clears that cause. `all` are the
 /// connections of all points, by one clock.
 pub fn prove(all: &mut [Connection], time_wait: Duration) {
-    let asked = |c: &Connection| {
-        c.reset.is_some_and(|reset| matches!(reset.cause, Cause::AfterReuse | Cause::TimeWait | Cause::Abort))
-    };
-    if !all.iter().any(asked) {
+    if !all.iter().any(is_asked_for) {
         return;
     }
     let routes = routes(all);
@@ -92,14 +94,14 @@ pub fn prove(all: &mut [Connection], time_wait: Duration) {
     };
     // Further ahead on the way the client may have another address: the point that sees what the proxy sees knows best.
     let mut known: HashMap<Numbers, SecondLeg> = HashMap::new();
-    for first in all.iter().filter(|c| asked(c)) {
+    for first in all.iter().filter(|c| is_asked_for(c)) {
         let (Some(numbers), Some(found)) = (numbers(first), legs_of(first)) else { continue };
         match known.get(&numbers) {
             Some(better) if better.state <= found.state => {}
             _ => _ = known.insert(numbers, found),
         }
     }
-    for c in all.iter_mut().filter(|c| asked(c)) {
+    for c in all.iter_mut().filter(|c| is_asked_for(c)) {
         let Some(found) = numbers(c).and_then(|numbers| known.get(&numbers)) else { continue };
         if let Some(reset) = c.reset.as_mut() {
             reset.cause = match (found.state, reset.cause) {

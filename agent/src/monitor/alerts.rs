@@ -6,14 +6,12 @@ use crate::{
         EVERY, Settings,
         deliver::{RESEND, Sinks},
         engine::Engine,
-        evidence,
+        evidence::{self, Search},
         figures::Figures,
         message::Alert,
         moment::Moment,
     },
-    api::ConnectionFilter,
     config::{Service, Watch},
-    connection::Connection,
     sys, why,
 };
 use anyhow::{Context as _, Result};
@@ -135,24 +133,17 @@ impl Monitor {
             let in_force = self.in_force();
             (in_force.names.clone(), in_force.watch.services.clone())
         };
-        let mut connections: Option<Vec<Connection>> = None;
         let moment = now();
         let mut alerts = self.alerts();
         let told = alerts.engine.step(moment, &snapshot, &mut |rule, cell| {
             if !evidence::is_of_connections(rule) {
                 return Vec::new();
             }
-            // All at once, and only where something fires: this reads the tables.
-            let all = connections.get_or_insert_with(|| {
-                match self.whole_connections(&ConnectionFilter::default()) {
-                    Ok(list) => list.connections,
-                    Err(e) => {
-                        warn!(error = ?e, "an alert has no evidence");
-                        Vec::new()
-                    }
-                }
-            });
-            evidence::worst(rule, cell, &names, &services, all, moment.wall)
+            let search = Search::new(rule, cell, &names, &services, moment.wall);
+            self.witnesses(&search, &names).unwrap_or_else(|e| {
+                warn!(error = why::text(&e), "an alert has no evidence");
+                Vec::new()
+            })
         });
         alerts.told(&told);
         Ok(())

@@ -1,6 +1,6 @@
 //! What the HTTP interface is answered with.
 
-use super::Monitor;
+use super::{Monitor, sights::Best};
 use crate::{
     aggregate::{
         filter::Filter,
@@ -23,7 +23,6 @@ use crate::{
 use agent_ebpf::{anomaly::AnomalySet, flow::Flow};
 use anyhow::{Context as _, Result};
 use std::{
-    cmp::Reverse,
     collections::HashMap,
     time::{Duration, SystemTime},
 };
@@ -75,13 +74,17 @@ impl Backend for Monitor {
             (in_force.names.clone(), in_force.watch.limits.stall)
         };
         let filter = Filter::of_flows(asked, &names).map_err(Refusal::Filter)?;
-        let flows = self.maps.flows().context("cannot read the flow tables");
-        let mut flows = flows.map_err(Refusal::Failed)?;
-        flows.retain(|f| filter.matches(&f.key.end_points(), f.flow.svc, f.anomalies()));
-        flows.sort_by_key(|f| Reverse(f.flow.last_seen()));
+        let (mut newest, mut total) = (Best::new(asked.limit.unwrap_or(FLOWS)), 0);
+        let mut visit = |f: Sight| {
+            if filter.matches(&f.key.end_points(), f.flow.svc, f.anomalies()) {
+                total += 1;
+                newest.offer(f.flow.last_seen(), f);
+            }
+        };
+        let read = self.maps.each_flow(&mut visit).context("cannot read the flow tables");
+        read.map_err(Refusal::Failed)?;
         let now = sys::monotonic();
-        let rows = flows.iter().take(asked.limit.unwrap_or(FLOWS)).map(|f| f.row(&names, now, stall));
-        Ok(FlowList { total: flows.len(), flows: rows.collect() })
+        Ok(FlowList { total, flows: newest.into_sorted().map(|f| f.row(&names, now, stall)).collect() })
     }
 
     fn events(&self, asked: &EventFilter) -> Result<EventList, Refusal> {
@@ -126,7 +129,7 @@ impl Backend for Monitor {
 
 impl Monitor {
     /// Connections with their whole addresses, which are not to be shown to anybody.
-    pub(super) fn whole_connections(&self, asked: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
+    fn whole_connections(&self, asked: &ConnectionFilter) -> Result<ConnectionList, Refusal> {
         let (names, time_wait) = {
             let in_force = self.in_force();
             (in_force.names.clone(), in_force.watch.limits.time_wait)

@@ -1,19 +1,19 @@
 //! Resets after a reuse, proved or cleared by the proxy's second leg, as a metric: seconds later, when both legs' ends are
 //! known.
 
-use super::Monitor;
+use super::{Monitor, sights::client};
 use crate::{
     aggregate::{
         rows::{Sight, stored},
         snapshot::LegKey,
     },
-    connection::{Clock, Connection, second_leg},
+    connection::{Clock, Connection, http::life, second_leg},
     sys,
 };
-use agent_ebpf::{anomaly::Cause, flow::Flow};
-use anyhow::{Context as _, Result};
+use agent_ebpf::anomaly::Cause;
+use anyhow::Result;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     time::{Duration, SystemTime},
 };
 
@@ -49,35 +49,28 @@ impl Monitor {
         };
         let (wall, now) = (SystemTime::now(), sys::monotonic());
         let due = wall.checked_sub(PATIENCE).unwrap_or(wall);
-        let since = due.checked_sub(time_wait + PATIENCE).unwrap_or(due);
-        let (resets, mut around): (Vec<Sight>, Vec<Sight>) = {
+        let mut resets: HashMap<_, _> = HashMap::new();
+        {
             let records = &mut *self.records();
             let ends = records.events.ends_after(records.legs.looked_at);
-            let mut resets = Vec::new();
             let mut looked_at = records.legs.looked_at;
             for (id, _, sight) in ends.take_while(|(_, at, _)| *at <= due) {
                 looked_at = id;
-                resets.extend(is_suspicious(&sight).then_some(sight));
+                resets.extend(is_suspicious(&sight).then(|| (life(&sight), sight)));
             }
             records.legs.looked_at = looked_at;
-            if resets.is_empty() {
-                return Ok(());
-            }
-            let around =
-                records.events.ends_after(0).filter(|(_, at, _)| *at >= since).map(|(_, _, sight)| sight);
-            (resets, around.collect())
-        };
-        let open = self.maps.flows().context("cannot read the flow tables")?;
-        around.extend(open.into_iter().filter(|sight| !sight.flow.has(Flow::ENDED)));
+        }
+        if resets.is_empty() {
+            return Ok(());
+        }
+        let around = self.around(&resets.values().map(client).collect())?;
         let clock = Clock::new(wall, now);
         let mut all: Vec<_> = around.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
         second_leg::prove(&mut all, time_wait);
-        let life = |s: &Sight| (s.key, s.flow.opened);
         let records = &mut *self.records();
-        for reset in &resets {
-            let place = around.iter().position(|sight| life(sight) == life(reset));
-            if let Some(leg) = place.and_then(|place| all[place].second_leg.as_ref()) {
-                *records.legs.counts.entry((reset.key.point(), reset.flow.svc, leg.state)).or_default() += 1;
+        for (sight, connection) in around.iter().zip(&all) {
+            if let (true, Some(leg)) = (resets.contains_key(&life(sight)), &connection.second_leg) {
+                *records.legs.counts.entry((sight.key.point(), sight.flow.svc, leg.state)).or_default() += 1;
             }
         }
         Ok(())

@@ -7,6 +7,7 @@ mod backend;
 mod legs;
 mod points;
 mod reload;
+mod sights;
 mod sweeping;
 mod takeover;
 mod watching;

@@ -1,6 +1,6 @@
 //! The sweep beside the ring: when it comes, and what becomes of what it finds.
 
-use super::{Monitor, keep};
+use super::{Monitor, Records, keep};
 use crate::{
     aggregate::{
         events,
@@ -10,15 +10,11 @@ use crate::{
     pins::Pins,
     source::{
         maps::add,
-        sweep::{self, How},
+        sweep::{self, How, Told},
     },
     sys, why,
 };
-use agent_ebpf::{
-    flow::{Flow, FlowKey},
-    health::Health,
-    record::Record,
-};
+use agent_ebpf::{flow::FlowKey, health::Health, record::Record};
 use anyhow::{Context as _, Result};
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -81,6 +77,8 @@ impl Flood {
 impl Monitor {
     /// Sweeps until `stop`.
     pub(super) fn keep_sweeping(&self, stop: &AtomicBool) {
+        // Letting go of a flow must not be broken off: Linux 5.10 says of neither end whether it was done.
+        sys::block_signals();
         let (mut last, mut cost) = (Instant::now(), Duration::ZERO);
         let (mut sweep_at, mut forget_at, mut end_at) = (last, last, last);
         while !stop.load(Ordering::Relaxed) {
@@ -152,8 +150,8 @@ impl Monitor {
         Ok(())
     }
 
-    /// Sweeps the tables; the sweep before began `since` ago. What is kept is not held meanwhile: the ring is read and
-    /// scrapes are answered. All is ended that is at the points `ending`.
+    /// Sweeps the tables; the sweep before began `since` ago. What is kept is held for each connection by itself: the ring is
+    /// read and scrapes are answered meanwhile. All is ended that is at the points `ending`.
     fn sweep(&self, since: Duration, forget: bool, ending: &[usize]) -> Result<()> {
         let (limits, room, names, allowed) = {
             let in_force = self.in_force();
@@ -166,8 +164,29 @@ impl Monitor {
         let mut own = vec![Totals::default(); self.places * room];
         let (now, clock) = (SystemTime::now(), sys::monotonic());
         let mut met = Vec::new();
-        let mut open = |key, flow: &Flow| met.extend(allowed.refuses_open(key, flow));
-        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how, &mut open)?;
+        // Of IPv4 and of IPv6.
+        let mut gone = [0, 0];
+        let mut told = |told: Told<'_>| match told {
+            Told::Open(key, flow) => met.extend(allowed.refuses_open(key, flow)),
+            Told::Ended(end) => {
+                let sight = events::sight(&end);
+                gone[family(&sight)] += 1;
+                let Records { inside, foreign, events, log, .. } = &mut *self.records();
+                inside.take(&sight, clock, true);
+                foreign.ended(&allowed, &sight);
+                keep(&Record::End(end), (now, clock), &names, events, log);
+                // Its flow is gone already.
+                events.settle(&sight);
+            }
+            Told::Settled(last) => {
+                gone[family(&last)] += 1;
+                let Records { inside, foreign, events, .. } = &mut *self.records();
+                inside.take(&last, clock, true);
+                foreign.forget(&last);
+                events.settle(&last);
+            }
+        };
+        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how, &mut told)?;
         let records = &mut *self.records();
         for (to, from) in records.own.totals.iter_mut().zip(&own) {
             add(&mut to.0, &from.0);
@@ -182,22 +201,6 @@ impl Monitor {
             }
         }
         records.foreign.open(met);
-        // Of IPv4 and of IPv6.
-        let mut gone = [0, 0];
-        // Not drained: what a flood leaves here is as large as all the rest.
-        for end in std::mem::take(&mut swept.ended) {
-            let sight = events::sight(&end);
-            gone[family(&sight)] += 1;
-            records.inside.take(&sight, clock, true);
-            records.foreign.ended(&allowed, &sight);
-            keep(&Record::End(end), (now, clock), &names, &mut records.events, &mut records.log);
-        }
-        for last in std::mem::take(&mut swept.settled) {
-            gone[family(&last)] += 1;
-            records.inside.take(&last, clock, true);
-            records.foreign.forget(&last);
-            records.events.settle(&last);
-        }
         // The last point tells a sweep after the first at the latest, and one to spare.
         let patience = nanos(sweep::LINGER + 2 * since);
         let stays = |sight: &Sight| self.maps.has(sight.key, sight.flow.opened);

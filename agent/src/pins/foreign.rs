@@ -8,10 +8,18 @@ use crate::{
     },
 };
 use agent_ebpf::layout::{TC_EGRESS, TC_INGRESS, XDP_INGRESS};
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::MapData;
-use aya_obj::Object;
-use std::{collections::BTreeMap, fs, os::fd::AsFd as _, path::Path};
+use aya_obj::{
+    Object,
+    generated::bpf_prog_type::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP},
+};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+};
 
 /// Type, key size and value size of each of the object's maps.
 pub struct Shapes(BTreeMap<String, [u32; 3]>);
@@ -74,6 +82,27 @@ impl Shapes {
         }
         Ok(())
     }
+}
+
+/// Refuse a pinned program that is not ours: of another kind, by another name, or one that does not count in the table of
+/// slots that is pinned there.
+pub fn check_program(path: &Path, name: &str, slots: &Path) -> Result<()> {
+    let refuse =
+        || format!("{} is not ours; remove it, or everything there with `fivetuple detach`", path.display());
+    let open = |path: &Path| -> Result<OwnedFd> {
+        let there = pin::get(path).and_then(|fd| fd.ok_or_else(|| io::ErrorKind::NotFound.into()));
+        there.with_context(refuse)
+    };
+    let program = program::program_info(open(path)?.as_fd()).with_context(refuse)?;
+    let kind = if name == XDP_INGRESS { BPF_PROG_TYPE_XDP } else { BPF_PROG_TYPE_SCHED_CLS };
+    if program.kind != kind as u32 || program.name != name {
+        return Err(anyhow!("it is another program, {:?}", program.name).context(refuse()));
+    }
+    let table = Facts::of(open(slots)?.as_fd())?.number("map_id");
+    if !table.is_some_and(|table| program.maps.contains(&table)) {
+        return Err(anyhow!("it counts in other tables than {}", slots.display()).context(refuse()));
+    }
+    Ok(())
 }
 
 /// Refuse a pinned link that is not one of ours: of another kind, on another interface or in another direction (`ingress`

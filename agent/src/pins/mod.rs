@@ -2,7 +2,8 @@
 //! pinned in the kernel's file system for such things.
 //!
 //! Below `/sys/fs/bpf/fivetuple/net-<network namespace>/` the links are in `links/` ([`crate::probe`] pins them), and the
-//! tables in `generation-<n>/`. A start that finds the tables as it wants them goes on with them. One that wants others
+//! tables in `generation-<n>/`. A start that finds the tables as it wants them goes on with them, and with the programs where
+//! they are of its own build ([`programs`]). One that wants others
 //! makes a generation that shares with the last whatever stays as it is, replaces the programs, and then brings over
 //! what the old tables hold ([`migrate`]). [`directory`] says who owns all that, [`foreign`] what is not ours.
 
@@ -12,6 +13,7 @@ mod foreign;
 pub mod journal;
 mod migrate;
 pub mod own;
+pub mod programs;
 
 use crate::{
     aggregate::Names,

@@ -8,7 +8,8 @@ use crate::{
     aggregate::snapshot::Mode,
     config::{Ingress, Interface},
     link::{self, Link},
-    netlink, pins,
+    netlink,
+    pins::{self, programs::Home},
     preflight::{Hook, describe_program, plan},
     sys::program,
     why,
@@ -17,13 +18,16 @@ use agent_ebpf::{
     label::Direction,
     layout::{TC_EGRESS, TC_INGRESS, XDP_INGRESS},
 };
-use anyhow::{Context as _, Result, anyhow};
+use anyhow::{Result, anyhow};
 use aya::programs::{
-    LinkOrder, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, XdpMode,
     links::{FdLink, PinnedLink},
     tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle},
 };
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::AsFd as _,
+    path::{Path, PathBuf},
+};
 use tracing::{info, warn};
 
 /// Priority and handle of our filters where tc has no links: none that others use, so that what an agent left behind
@@ -116,7 +120,8 @@ impl Probe {
             (Mode::Tcx, Direction::Ingress) => TC_INGRESS,
             (Mode::Tcx, Direction::Egress) => TC_EGRESS,
         };
-        let Some(id) = self.ebpf.program(name).and_then(|p| Some(p.info().ok()?.id())) else { return true };
+        let info = self.programs.fd(name).and_then(|fd| program::program_info(fd.as_fd()).ok());
+        let Some(id) = info.map(|info| info.id) else { return true };
         match mount.mode {
             // Where several modes are in use at once the kernel names none of the programs here.
             Mode::Xdp => link.xdp_program.is_some_and(|there| there == id || there == 0),
@@ -131,7 +136,7 @@ impl Probe {
         let pin = self.pin(XDP_INGRESS, link);
         // Of both hooks only one may see a packet.
         self.unpin(TC_INGRESS, link)?;
-        let program: &mut Xdp = self.ebpf.program_mut(XDP_INGRESS).context("no XDP program")?.try_into()?;
+        let program = self.programs.xdp()?;
         if let Some(path) = &pin
             && let Some(old) = pinned(path, ("xdp", "ingress"), link.index, XDP_INGRESS)?
         {
@@ -159,8 +164,7 @@ impl Probe {
             // Of both hooks only one may see a packet.
             self.unpin(XDP_INGRESS, link)?;
         }
-        let program: &mut SchedClassifier =
-            self.ebpf.program_mut(name).context("no tc program")?.try_into()?;
+        let program = self.programs.tc(name)?;
         let at = if name == TC_INGRESS { "ingress" } else { "egress" };
         if let Some(path) = &pin
             && let Some(old) = pinned(path, ("tcx", at), link.index, name)?
@@ -204,7 +208,7 @@ impl Probe {
     }
 
     /// Take off what an earlier agent left attached and this one has no use for: at interfaces that are gone, and at
-    /// those of these names.
+    /// those of these names. Then its programs can go, too.
     pub fn collect(&self, dropped: &[String], links: &[Link]) -> Result<()> {
         let Some(directory) = &self.links else { return Ok(()) };
         for entry in std::fs::read_dir(directory)? {
@@ -218,7 +222,9 @@ impl Probe {
                 info!(pin = %path.display(), "took a program off that is of no use any more");
             }
         }
-        links.iter().filter(|l| dropped.contains(&l.name)).try_for_each(|link| remove_filters(link).map(drop))
+        let mut dropped = links.iter().filter(|l| dropped.contains(&l.name));
+        dropped.try_for_each(|link| remove_filters(link).map(drop))?;
+        self.home.as_deref().map_or(Ok(()), Home::collect)
     }
 }
 

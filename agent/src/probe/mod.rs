@@ -5,13 +5,20 @@ mod attach;
 mod debug;
 mod hold;
 pub mod object;
+mod programs;
 pub mod tables;
 
 use crate::{
     aggregate::snapshot::{Attached, Mode, ProgramRun},
     config::Watch,
-    pins::Pins,
-    source::{maps::Maps, slots},
+    pins::{
+        Pins,
+        programs::{Home, own_tables},
+    },
+    source::{
+        maps::{self, Maps},
+        slots,
+    },
     sys::program,
     why,
 };
@@ -28,8 +35,10 @@ use aya::{
 };
 use hold::Hold;
 pub use hold::remove_pin;
+use programs::Programs;
 use std::{
     borrow::Cow,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
@@ -42,12 +51,14 @@ const COARSE_CLOCK: (u32, u32) = (5, 11);
 
 /// The loaded programs, and where they hang.
 pub struct Probe {
-    ebpf: Ebpf,
+    programs: Programs,
     /// Why the XDP program is not loaded, if it is not.
     no_xdp: Option<String>,
     mounts: Vec<Mount>,
     /// Where links are pinned, if they are.
     links: Option<PathBuf>,
+    /// Where the programs are, if they are pinned.
+    home: Option<PathBuf>,
     #[cfg(feature = "probe-log")]
     lines: debug::Lines,
 }
@@ -62,8 +73,8 @@ struct Mount {
 
 impl Probe {
     /// Load the programs with tables for `watch` and room for `room` services, without attaching them; the one for
-    /// XDP only where it is wanted, as the kernel takes its time to verify each. With `pins` the tables are those, and
-    /// what is attached stays.
+    /// XDP only where it is wanted, as the kernel takes its time to verify each. With `pins` the tables are those, and so are
+    /// the programs where an agent of the same build left them; what is attached stays.
     pub fn load(
         watch: &Watch,
         room: u32,
@@ -71,25 +82,51 @@ impl Probe {
         xdp: bool,
         pins: Option<&Pins>,
     ) -> Result<(Self, Maps, RingBuf<MapData>)> {
+        // What programs say can be read of those alone that were loaded here.
+        let home = pins.filter(|_| !cfg!(feature = "probe-log"));
+        let home = home.map(|pins| Home::open(pins.tables(), build(watch, room), xdp)).transpose()?;
         let tables = pins.map(Pins::tables);
-        let mut ebpf = open_in(watch, room, kernel, true, tables)?;
         let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
-        if xdp && load_program(&mut ebpf, XDP_INGRESS).is_err() {
-            // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
-            ebpf = open_in(watch, room, kernel, false, tables)?;
-            if let Err(plain) = load_program(&mut ebpf, XDP_INGRESS) {
-                no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&plain)));
+        let mut loaded = None;
+        if home.as_ref().is_none_or(|home| !home.is_complete) {
+            let own = home.as_ref().map(|home| home.path.as_path());
+            let mut ebpf = open_in(watch, room, kernel, true, tables, own)?;
+            if xdp && load_program(&mut ebpf, XDP_INGRESS).is_err() {
+                // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
+                ebpf = open_in(watch, room, kernel, false, tables, own)?;
+                if let Err(plain) = load_program(&mut ebpf, XDP_INGRESS) {
+                    no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&plain)));
+                }
             }
+            load_side_by_side(&mut ebpf, &[TC_INGRESS, TC_EGRESS])?;
+            loaded = Some(ebpf);
         }
-        load_side_by_side(&mut ebpf, &[TC_INGRESS, TC_EGRESS])?;
-        let (maps, ring) = Maps::take(&mut ebpf, room)?;
         #[cfg(feature = "probe-log")]
-        let lines = debug::Lines::take(&mut ebpf)?;
+        let lines = debug::Lines::take(loaded.as_mut().context("no object is loaded")?)?;
+        let (programs, (maps, ring)) = match (&home, loaded) {
+            (None, loaded) => {
+                let mut ebpf = loaded.context("no object is loaded")?;
+                let maps = Maps::take(&mut ebpf, room)?;
+                (Programs::Loaded(Box::new(ebpf)), maps)
+            }
+            (Some(home), loaded) => {
+                if let Some(mut ebpf) = loaded {
+                    maps::load_own(&mut ebpf)?;
+                    programs::pin(&mut ebpf, &home.path)?;
+                }
+                let programs = Programs::pinned(&home.path)?;
+                if home.is_complete && programs.fd(XDP_INGRESS).is_some() {
+                    no_xdp = None;
+                }
+                (programs, Maps::pinned(tables.unwrap_or(&home.path), &home.path, room)?)
+            }
+        };
         let probe = Self {
-            ebpf,
+            programs,
             no_xdp,
             mounts: Vec::new(),
             links: pins.map(Pins::links),
+            home: home.map(|home| home.path),
             #[cfg(feature = "probe-log")]
             lines,
         };
@@ -143,8 +180,7 @@ impl Probe {
             return Vec::new();
         }
         let run = |name: &'static str| {
-            let fd = self.ebpf.program(name)?.fd().ok()?;
-            let info = program::program_info(fd.as_fd()).ok()?;
+            let info = program::program_info(self.programs.fd(name)?.as_fd()).ok()?;
             Some(ProgramRun { program: name, runs: info.run_count, nanos: info.run_time_ns })
         };
         [XDP_INGRESS, TC_INGRESS, TC_EGRESS].into_iter().filter_map(run).collect()
@@ -153,11 +189,27 @@ impl Probe {
 
 /// The kernel object with its tables made, and no program loaded yet.
 pub fn open(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool) -> Result<Ebpf> {
-    open_in(watch, room, kernel, frags, None)
+    open_in(watch, room, kernel, frags, None, None)
 }
 
-/// The same; those of the tables that outlive an agent are the ones pinned in a directory, or are pinned there.
-fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Option<&Path>) -> Result<Ebpf> {
+/// What tells programs from those of another build, or for other tables.
+fn build(watch: &Watch, room: u32) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (object::OBJECT, env!("CARGO_PKG_VERSION"), watch.places(), room).hash(&mut hasher);
+    tables::capacities(watch, room).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The same; those of the tables that outlive an agent are the ones pinned in a directory, or are pinned there, and the rest
+/// in the programs' `own`.
+fn open_in(
+    watch: &Watch,
+    room: u32,
+    kernel: (u32, u32),
+    frags: bool,
+    pins: Option<&Path>,
+    own: Option<&Path>,
+) -> Result<Ebpf> {
     let points = watch.places() as u32;
     let config = Config {
         points,
@@ -179,6 +231,11 @@ fn open_in(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool, pins: Opti
     }
     if let Some(directory) = pins {
         for name in KEPT {
+            loader.map_pin_path(name, directory.join(name));
+        }
+    }
+    if let Some(directory) = own {
+        for name in own_tables() {
             loader.map_pin_path(name, directory.join(name));
         }
     }

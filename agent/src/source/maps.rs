@@ -15,7 +15,9 @@ use agent_ebpf::{
     health::Health,
     hops::PLACES,
     label::Direction,
-    layout::{HealthCounts, High, Point, READ, ServiceKey, TAKE, health_index, maps as names, totals_index},
+    layout::{
+        HealthCounts, High, KEPT, Point, READ, ServiceKey, TAKE, health_index, maps as names, totals_index,
+    },
     scoreboard::{Counts, Scoreboard},
     sighting::Settings,
     time::Nanos,
@@ -24,13 +26,14 @@ use anyhow::{Context as _, Result, bail};
 use aya::{
     Ebpf,
     maps::{Map, MapData, RingBuf},
-    programs::{Program, ProgramFd},
+    programs::{Program, ProgramFd, SchedClassifier},
 };
 use bytemuck::{Pod, Zeroable};
 use std::{
     collections::HashMap,
     io,
     os::fd::{AsFd as _, BorrowedFd},
+    path::Path,
 };
 
 /// A family's key of a flow.
@@ -120,7 +123,7 @@ struct Prefixed {
 impl Maps {
     /// Take the maps out of a loaded object, and load the programs that the daemon runs itself.
     pub fn take(ebpf: &mut Ebpf, room: u32) -> Result<(Self, RingBuf<MapData>)> {
-        let [take_one, read] = [own_program(ebpf, TAKE)?, own_program(ebpf, READ)?];
+        let programs = load_own(ebpf)?;
         let mut take = |name: &str| -> Result<MapData> {
             match ebpf.take_map(name) {
                 Some(
@@ -134,14 +137,34 @@ impl Maps {
                 other => bail!("the kernel object has no fit map {name} ({other:?}); rebuild the agent"),
             }
         };
+        Self::of(&mut take, programs, room)
+    }
+
+    /// The same of what is pinned: tables that outlive an agent, and those of the programs in the programs' `home`.
+    pub fn pinned(tables: &Path, home: &Path, room: u32) -> Result<(Self, RingBuf<MapData>)> {
+        let program = |name| -> Result<ProgramFd> {
+            Ok(SchedClassifier::from_pin(home.join(name))?.fd()?.try_clone()?)
+        };
+        let mut take = |name: &str| -> Result<MapData> {
+            let directory = if KEPT.contains(&name) { tables } else { home };
+            MapData::from_pin(directory.join(name)).with_context(|| format!("cannot open the table {name}"))
+        };
+        Self::of(&mut take, [program(TAKE)?, program(READ)?], room)
+    }
+
+    fn of(
+        take: &mut dyn FnMut(&str) -> Result<MapData>,
+        [take_one, read]: [ProgramFd; 2],
+        room: u32,
+    ) -> Result<(Self, RingBuf<MapData>)> {
         let v4 = Family {
-            flows: Established::open(slots::V4, &mut take)?,
+            flows: Established::open(slots::V4, &mut *take)?,
             half_open: take(names::HALF_OPEN4)?,
             closed: take(names::CLOSED4)?,
             scores: take(names::SCORES4)?,
         };
         let v6 = Family {
-            flows: Established::open(slots::V6, &mut take)?,
+            flows: Established::open(slots::V6, &mut *take)?,
             half_open: take(names::HALF_OPEN6)?,
             closed: take(names::CLOSED6)?,
             scores: take(names::SCORES6)?,
@@ -257,10 +280,15 @@ impl Maps {
     /// Every flow that has begun.
     pub fn flows(&self) -> io::Result<Vec<Sight>> {
         let mut out = Vec::new();
-        let [v4, v6] = self.high()?;
-        self.v4.flows::<FlowKey4>(&self.reader, v4, &mut out)?;
-        self.v6.flows::<FlowKey6>(&self.reader, v6, &mut out)?;
+        self.each_flow(&mut |sight| out.push(sight))?;
         Ok(out)
+    }
+
+    /// Visits every flow that has begun. A million of them are more than fits the agent's memory.
+    pub fn each_flow(&self, visit: &mut dyn FnMut(Sight)) -> io::Result<()> {
+        let [v4, v6] = self.high()?;
+        self.v4.each_flow::<FlowKey4>(&self.reader, v4, visit)?;
+        self.v6.each_flow::<FlowKey6>(&self.reader, v6, visit)
     }
 
     /// How far the slots of either family were ever used.
@@ -281,7 +309,7 @@ impl Family {
         Ok(there || map::read::<K, Flow>(fd(&self.half_open), key)?.is_some_and(|flow| is(&flow)))
     }
 
-    fn flows<K: Key>(&self, reader: &Reader, high: u32, out: &mut Vec<Sight>) -> io::Result<()> {
+    fn each_flow<K: Key>(&self, reader: &Reader, high: u32, told: &mut dyn FnMut(Sight)) -> io::Result<()> {
         let mut counts: HashMap<K, [Counts; 2]> = HashMap::new();
         map::for_each(fd(&self.scores), 0, |key: &K, score: &Scoreboard| {
             counts.insert(*key, [score.half[0].counts, score.half[1].counts]);
@@ -289,12 +317,17 @@ impl Family {
         let mut visit = |key: &K, flow: &Flow| {
             if flow.has(Flow::USED) && !flow.has(Flow::MOVED) {
                 let counts = if flow.has(Flow::SCORED) { counts.get(key).copied() } else { None };
-                out.push(Sight { key: key.any(), flow: *flow, counts: counts.unwrap_or_default() });
+                told(Sight { key: key.any(), flow: *flow, counts: counts.unwrap_or_default() });
             }
         };
         reader.for_each(high, &mut visit)?;
         map::for_each(fd(&self.half_open), BPF_F_LOCK, visit)
     }
+}
+
+/// Load the programs that the daemon runs itself: [`TAKE`] and [`READ`].
+pub fn load_own(ebpf: &mut Ebpf) -> Result<[ProgramFd; 2]> {
+    Ok([own_program(ebpf, TAKE)?, own_program(ebpf, READ)?])
 }
 
 /// A program that is never attached, loaded.

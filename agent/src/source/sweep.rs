@@ -53,11 +53,21 @@ pub struct Sweep {
     pub entries: [u64; 8],
     /// Closed connections of each point that found no room, so that a reuse of their five-tuples goes unnoticed.
     pub closed_full: Vec<u64>,
-    /// Connections that ended by silence.
-    pub ended: Vec<EndRecord>,
-    /// Connections that had ended and were let go, with what came after their end.
-    pub settled: Vec<Sight>,
 }
+
+/// What a sweep tells of a connection, as it comes to it.
+#[derive(Debug)]
+pub enum Told<'a> {
+    /// It is open.
+    Open(FlowKey, &'a Flow),
+    /// It ended by silence.
+    Ended(EndRecord),
+    /// It had ended and was let go, with what came after its end.
+    Settled(Sight),
+}
+
+/// Flows that are let go of at once: as many as a sweep keeps.
+const AT_ONCE: usize = 1024;
 
 /// What is to be done with a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -108,8 +118,8 @@ impl How<'_> {
     }
 }
 
-/// Sweep all tables and show each open flow to `open`. `own` are the agent's own counts, for each point and
-/// service (`services` of them to a point).
+/// Sweep all tables; `told` hears of each connection. `own` are the agent's own counts, for each point and service (`services`
+/// of them to a point).
 pub fn sweep(
     maps: &Maps,
     own: &mut [Totals],
@@ -117,7 +127,7 @@ pub fn sweep(
     limits: &Limits,
     now: Nanos,
     how: How<'_>,
-    open: &mut dyn FnMut(FlowKey, &Flow),
+    told: &mut dyn FnMut(Told<'_>),
 ) -> io::Result<Sweep> {
     let out = Sweep {
         open: vec![OpenFlows::default(); own.len()],
@@ -125,7 +135,7 @@ pub fn sweep(
         ..Sweep::default()
     };
     let [v4, v6] = maps.high()?;
-    let mut pass = Pass { maps, own, services, limits, now, how, open, out };
+    let mut pass = Pass { maps, own, services, limits, now, how, told, out };
     pass.family::<FlowKey4>(&maps.v4, v4, 0)?;
     pass.family::<FlowKey6>(&maps.v6, v6, 4)?;
     Ok(pass.out)
@@ -138,8 +148,7 @@ struct Pass<'a> {
     limits: &'a Limits,
     now: Nanos,
     how: How<'a>,
-    /// Is shown each flow that is open.
-    open: &'a mut dyn FnMut(FlowKey, &Flow),
+    told: &'a mut dyn FnMut(Told<'_>),
     out: Sweep,
 }
 
@@ -147,12 +156,19 @@ impl Pass<'_> {
     fn family<K: Key>(&mut self, family: &Family, high: u32, first: usize) -> io::Result<()> {
         let (mut gone, maps) = (HashSet::new(), self.maps);
         for (i, half_open) in [(0, false), (1, true)] {
-            let (mut over, mut entries) = (Vec::new(), 0);
+            let (mut over, mut entries, mut done) = (Vec::with_capacity(AT_ONCE), 0, Ok(0));
             let mut visit = |key: &K, flow: &Flow| {
+                if done.is_err() {
+                    return;
+                }
                 entries += 1;
                 match self.fate(key, flow) {
                     Fate::Keep => self.open(*key, flow),
                     Fate::Drop | Fate::End(_) => over.push((*key, *flow)),
+                }
+                if over.len() == AT_ONCE {
+                    done = self.let_go(family, half_open, over.drain(..), &mut gone);
+                    entries -= done.as_ref().unwrap_or(&0);
                 }
             };
             if half_open {
@@ -160,20 +176,9 @@ impl Pass<'_> {
             } else {
                 maps.reader.for_each(high, &mut visit)?;
             }
+            done?;
+            entries -= self.let_go(family, half_open, over.drain(..), &mut gone)?;
             self.out.entries[first + i] = entries;
-            // One by one: a SYN may take an ended flow's five-tuple, and with it its entry, at any moment.
-            for (key, flow) in over {
-                let moved = flow.has(Flow::MOVED);
-                if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
-                    journal.note(&key, &flow, half_open)?;
-                }
-                if maps.let_go(key.any(), &flow, half_open)? {
-                    self.gone(family, key, flow)?;
-                    self.out.entries[first + i] -= 1;
-                    // The scoreboard of one that moved on is in use.
-                    gone.extend((!moved).then_some(key));
-                }
-            }
         }
         let mut stale = Vec::new();
         map::for_each(fd(&family.scores), 0, |key: &K, _: &Scoreboard| {
@@ -186,6 +191,31 @@ impl Pass<'_> {
             self.closed::<K>(family, first + 2)?;
         }
         Ok(())
+    }
+
+    /// Lets go of flows, unless something came since they were read; how many are gone. One by one: a SYN may take an ended
+    /// flow's five-tuple, and with it its entry, at any moment.
+    fn let_go<K: Key>(
+        &mut self,
+        family: &Family,
+        half_open: bool,
+        over: impl Iterator<Item = (K, Flow)>,
+        gone: &mut HashSet<K>,
+    ) -> io::Result<u64> {
+        let mut n = 0;
+        for (key, flow) in over {
+            let moved = flow.has(Flow::MOVED);
+            if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
+                journal.note(&key, &flow, half_open)?;
+            }
+            if self.maps.let_go(key.any(), &flow, half_open)? {
+                self.gone(family, key, flow)?;
+                n += 1;
+                // The scoreboard of one that moved on is in use.
+                gone.extend((!moved).then_some(key));
+            }
+        }
+        Ok(n)
     }
 
     fn is_ending<K: Key>(&self, key: &K) -> bool {
@@ -204,7 +234,7 @@ impl Pass<'_> {
         let at = usize::from(key.any().point()) * self.services + usize::from(flow.svc);
         if let Some(count) = self.out.open.get_mut(at).filter(|_| is_open(flow) && !flow.has(Flow::MOVED)) {
             count.open += 1;
-            (self.open)(key.any(), flow);
+            (self.told)(Told::Open(key.any(), flow));
             count.stalled += u64::from(flow.stalled(self.now, nanos(self.limits.stall)));
         }
     }
@@ -214,7 +244,7 @@ impl Pass<'_> {
         let Fate::End(close) = self.fate(&key, &flow) else {
             if !flow.has(Flow::MOVED) {
                 let counts = Self::counts(family, key, &flow)?;
-                self.out.settled.push(Sight { key: key.any(), flow, counts });
+                (self.told)(Told::Settled(Sight { key: key.any(), flow, counts }));
             }
             return Ok(());
         };
@@ -231,7 +261,7 @@ impl Pass<'_> {
             }
         }
         let counts = Self::counts(family, key, &flow)?;
-        self.out.ended.push(EndRecord { head: head(key.any(), &flow, self.now), counts, flow });
+        (self.told)(Told::Ended(EndRecord { head: head(key.any(), &flow, self.now), counts, flow }));
         Ok(())
     }
 

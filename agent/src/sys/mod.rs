@@ -11,7 +11,9 @@ use agent_ebpf::time::Nanos;
 use bytemuck::Pod;
 use std::{
     io,
+    mem::MaybeUninit,
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    ptr,
     time::Duration,
 };
 
@@ -66,6 +68,29 @@ pub fn monotonic() -> Nanos {
 /// Processor time that this thread has used so far.
 pub fn thread_time() -> Duration {
     Duration::from_nanos(clock(libc::CLOCK_THREAD_CPUTIME_ID))
+}
+
+/// Has the C library give back what was freed at once: left to itself it keeps what a flood once took. Others do.
+pub fn give_memory_back() {
+    #[cfg(target_env = "gnu")]
+    {
+        /// Bytes; what the library begins with, and raises by what it sees.
+        const THRESHOLD: libc::c_int = 128 << 10;
+        for parameter in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+            // SAFETY: it takes numbers.
+            unsafe { libc::mallopt(parameter, THRESHOLD) };
+        }
+    }
+}
+
+/// Keeps signals away from this thread: other threads of the process take them.
+pub fn block_signals() {
+    let mut all = MaybeUninit::uninit();
+    // SAFETY: the set is filled before it is read, and nothing is asked for.
+    unsafe {
+        libc::sigfillset(all.as_mut_ptr());
+        libc::pthread_sigmask(libc::SIG_BLOCK, all.as_ptr(), ptr::null_mut());
+    }
 }
 
 /// Nanoseconds of a clock that always exists.

@@ -16,6 +16,8 @@ const BPF_PROG_QUERY: i32 = 16;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
+/// Maps of a program that are looked at: as many as a program may have (MAX_USED_MAPS).
+const MOST_MAPS: usize = 64;
 /// More programs than the kernel lets hang on one hook (BPF_MPROG_MAX).
 const MOST_TCX: usize = 64;
 
@@ -121,6 +123,12 @@ pub fn has_tcx(index: u32) -> io::Result<bool> {
 /// What the kernel tells of a program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ProgramInfo {
+    /// Its type, a code of the kernel's.
+    pub kind: u32,
+    /// Its number.
+    pub id: u32,
+    /// Numbers of the maps that it uses, the first [`MOST_MAPS`].
+    pub maps: Vec<u32>,
     /// Its name, at most 15 bytes.
     pub name: String,
     /// Nanoseconds it has run; counted only while `kernel.bpf_stats_enabled` is 1.
@@ -135,7 +143,12 @@ pub fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
     #[repr(C)]
     #[derive(Clone, Copy, Pod, Zeroable)]
     struct Info {
-        head: [u64; 8],
+        kind: u32,
+        id: u32,
+        before: [u64; 5],
+        created_by: u32,
+        nr_map_ids: u32,
+        map_ids: u64,
         name: [u8; 16],
         middle: [u64; 14],
         run_time_ns: u64,
@@ -148,12 +161,18 @@ pub fn program_info(fd: BorrowedFd<'_>) -> io::Result<ProgramInfo> {
         len: u32,
         info: u64,
     }
-    let mut info = Info::zeroed();
+    let mut maps = vec![0u32; MOST_MAPS];
+    let mut info =
+        Info { nr_map_ids: maps.len() as u32, map_ids: maps.as_mut_ptr() as u64, ..Info::zeroed() };
     let mut attribute =
         InfoByFd { fd: fd.as_raw_fd() as u32, len: size_of::<Info>() as u32, info: &raw mut info as u64 };
     bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attribute)?;
+    maps.truncate(info.nr_map_ids as usize);
     let name = info.name.split(|b| *b == 0).next().unwrap_or_default();
     Ok(ProgramInfo {
+        kind: info.kind,
+        id: info.id,
+        maps,
         name: String::from_utf8_lossy(name).into_owned(),
         run_time_ns: info.run_time_ns,
         run_count: info.run_count,

@@ -72,7 +72,7 @@ pub fn run(options: &Options) -> Result<Found> {
         let began = Instant::now();
         let limits = Limits::default();
         let how = How::usual(&limits);
-        let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, how, &mut |_, _| {})?;
+        let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, how, &mut |_| {})?;
         let swept_for = began.elapsed().as_nanos() as f64;
         ensure!(swept.entries[1] == 0, "{} flows stay", swept.entries[1]);
         if round > 0 {

@@ -14,7 +14,7 @@ use agent::aggregate::snapshot::Totals;
 use agent::config::Limits;
 use agent::source::maps::{Maps, fd};
 use agent::source::slots;
-use agent::source::sweep::{self, How};
+use agent::source::sweep::{self, How, Told};
 use agent::sys;
 use agent_ebpf::flow::{Flow, FlowKey, FlowKey4};
 use agent_ebpf::half::Half;
@@ -121,14 +121,15 @@ fn measure(size: u32, rounds: usize) -> Result<Measured> {
         };
         time(&mut measured.sweep, &mut || {
             let how = How::usual(&limits);
-            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, how, &mut |_, _| {})?.open[0].open)
+            Ok(sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, how, &mut |_| {})?.open[0].open)
         })?;
         time(&mut measured.list, &mut || Ok(maps.flows()?.len() as u64))?;
         let later = Nanos(now.0 + 2 * limits.flow_idle_timeout.as_nanos() as u64);
         time(&mut measured.end, &mut || {
-            let how = How::usual(&limits);
-            let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, how, &mut |_, _| {})?;
-            Ok(swept.ended.len() as u64)
+            let (how, mut ended) = (How::usual(&limits), 0);
+            let mut told = |told: Told<'_>| ended += u64::from(matches!(told, Told::Ended(_)));
+            sweep::sweep(&maps, &mut own, ROOM as usize, &limits, later, how, &mut told)?;
+            Ok(ended)
         })?;
     }
     // The agent has tables of its own.

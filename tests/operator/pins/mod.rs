@@ -5,6 +5,8 @@ mod migrated;
 mod owned;
 mod stalled;
 
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use harness::agent::{Agent, Launch, left_attached};
@@ -35,6 +37,15 @@ fn opened(syn: u32, late: u32) -> [Expected<'static>; 2] {
 fn echoed(agent: &Agent, bytes: u32) {
     let each: [Expected; 2] = [(&[("from", "client")], bytes), (&[("from", "server")], bytes)];
     eventually_exactly(agent, "payload_bytes_total", &[], &each);
+}
+
+/// Where the programs are pinned, and the tables that are theirs alone.
+#[track_caller]
+fn home(bpffs: &Bpffs) -> PathBuf {
+    let pins = bpffs.pins().into_iter().filter(|pin| pin.ends_with("ft_read"));
+    let homes: Vec<_> = pins.filter_map(|pin| pin.parent().map(Path::to_owned)).collect();
+    let [home] = homes.as_slice() else { panic!("one place for programs, not {homes:?}") };
+    home.clone()
 }
 
 /// Takes everything off, and sees that nothing is left.
@@ -91,9 +102,7 @@ fn counts_and_flows_go_on_after_sigkill_and_after_sigterm() {
     tcp::echo(&mut long, 30_000);
     short(2_000);
     let second = launch().start(&world.gateway);
-    let replaced = left_attached(&world.gateway);
-    assert_eq!(programs(&replaced), programs(&attached));
-    assert_ne!(replaced, attached, "by programs of its own");
+    assert_eq!(left_attached(&world.gateway), attached, "an agent of the same build has no use for others");
     echoed(&second, 53_000);
     eventually_exactly(&second, "connections_opened_total", &[], &opened(4, 0));
     let ended: [Expected; 2] = [(&[("close", "handshake_silence")], 1), (&[("close", "fin_client")], 2)];
@@ -106,10 +115,17 @@ fn counts_and_flows_go_on_after_sigkill_and_after_sigterm() {
     assert_eq!(flows["flows"].as_array().map(Vec::len), Some(2), "{flows}");
     let log = end(second);
     assert!(log.iter().any(|line| line.contains("went on with the tables")), "{log:?}");
-    assert_eq!(left_attached(&world.gateway), replaced);
+    assert_eq!(left_attached(&world.gateway), attached);
 
+    // As if another build had left them.
+    let own = bpffs.path().join(home(&bpffs));
+    fs::rename(&own, own.with_file_name("programs-0000000000000000")).expect("pins can be moved");
     short(4_000);
     let third = launch().start(&world.gateway);
+    let replaced = left_attached(&world.gateway);
+    assert_eq!(programs(&replaced), programs(&attached));
+    assert_ne!(replaced, attached, "by programs of its own");
+    assert_eq!(bpffs.path().join(home(&bpffs)), own, "those of the other build are gone");
     tcp::echo(&mut long, 100);
     echoed(&third, 57_100);
     eventually_exactly(&third, "connections_opened_total", &[], &opened(5, 0));
@@ -150,7 +166,7 @@ fn filters_are_taken_over_where_there_is_no_tcx() {
     assert!(said.contains("outside: took the ingress filter off"), "{said}");
     // A stranger may use the qdisc: it stays, as without pins.
     assert_eq!(left_attached(&world.gateway), ["outside: qdisc clsact", "inside: qdisc clsact"]);
-    assert_eq!(bpffs.pins(), Vec::<std::path::PathBuf>::new());
+    assert_eq!(bpffs.pins(), Vec::<PathBuf>::new());
 }
 
 #[test]

@@ -68,6 +68,27 @@ fn what_is_not_ours_is_refused_and_stays() {
     assert_eq!(Cell::pinned(&place).ok().flatten().and_then(|cell| cell.get().ok()), Some(vec![1, 2, 3, 4]));
     fs::rename(&aside, &place).expect("pins can be moved");
 
+    // A program with another one in its place, and one that counts in other tables.
+    let (place, aside) = (at("ft_take"), at("ft_take").with_file_name("aside"));
+    fs::rename(&place, &aside).expect("pins can be moved");
+    pin::get(&at("ft_read"))
+        .and_then(|fd| pin::put(fd.expect("it is there").as_fd(), &place))
+        .expect("a program can be pinned twice");
+    let said = refused(&world, launch());
+    assert!(said.contains("ft_take is not ours") && said.contains("another program, \"ft_read\""), "{said}");
+    fs::remove_file(&place).expect("pins can be removed");
+    let elsewhere = Bpffs::new();
+    end(elsewhere.pin(Launch::configuration(configuration(""))).start(&Gateway::new().gateway));
+    let pins = elsewhere.pins();
+    let other = pins.iter().find(|pin| pin.ends_with("ft_take")).expect("that one has one, too");
+    pin::get(&elsewhere.path().join(other))
+        .and_then(|fd| pin::put(fd.expect("it is there").as_fd(), &place))
+        .expect("a program can be pinned twice");
+    let said = refused(&world, launch());
+    assert!(said.contains("ft_take is not ours") && said.contains("it counts in other tables"), "{said}");
+    fs::rename(&aside, &place).expect("pins can be moved");
+    drop(elsewhere);
+
     // A link, with a map in its place.
     let (place, aside) = (at_link(&world, &bpffs), at_link(&world, &bpffs).with_file_name("aside"));
     fs::rename(&place, &aside).expect("pins can be moved");
