@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use std::thread;
 
 use anyhow::{Context as _, Result};
+use clap::Parser as _;
 use harness::report::{self, figure, plot, sample, table};
 
 use self::{figure::Figure, options::Options};
@@ -57,7 +58,7 @@ const BENCHES: &[Bench] = &[
 ];
 
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+    match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("bench: {why:#}");
@@ -67,11 +68,6 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    let unknown = options.names.iter().find(|name| BENCHES.iter().all(|bench| bench.name != *name));
-    if let Some(name) = unknown {
-        let list: Vec<_> = BENCHES.iter().map(|bench| format!("  {}: {}", bench.name, bench.about)).collect();
-        anyhow::bail!("there is no bench {name:?}; there are\n{}", list.join("\n"));
-    }
     if !options.json {
         println!("{}", machine::describe());
     }

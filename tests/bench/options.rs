@@ -1,75 +1,56 @@
 //! What the command line says.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result, bail};
+use clap::{Parser, builder::PossibleValuesParser};
+
+use crate::BENCHES;
 
 /// Fewest rounds of which a median says something.
-const ROUNDS: usize = 11;
+const ROUNDS: NonZeroUsize = NonZeroUsize::new(11).unwrap();
 
-/// The arguments.
-#[derive(Debug, PartialEq, Eq)]
+/// What it costs. `cargo xtask bench` starts this, and builds what it needs.
+#[derive(Debug, PartialEq, Eq, Parser)]
 pub struct Options {
     /// The benches' kernel object.
+    #[arg(long, value_name = "PATH")]
     pub object: PathBuf,
     /// The agent's program.
+    #[arg(long, value_name = "PATH")]
     pub agent: PathBuf,
     /// Where files go.
+    #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// The agent's kernel object of another build, to be measured beside this one's.
+    #[arg(long, value_name = "PATH")]
     pub against: Option<PathBuf>,
     /// How often everything is measured.
-    pub rounds: usize,
+    #[arg(long, default_value_t = ROUNDS)]
+    rounds: NonZeroUsize,
     /// One figure a line, for programs.
+    #[arg(long)]
     pub json: bool,
     /// Which benches; all, if none is named.
+    #[arg(value_parser = PossibleValuesParser::new(BENCHES.iter().map(|bench| bench.name)))]
     pub names: Vec<String>,
 }
 
 impl Options {
-    /// Reads the arguments.
-    pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut options = Self {
-            object: PathBuf::new(),
-            agent: PathBuf::new(),
-            out: PathBuf::new(),
-            against: None,
-            rounds: ROUNDS,
-            json: false,
-            names: Vec::new(),
-        };
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            let mut value = || args.next().with_context(|| format!("{arg} needs a value"));
-            match arg.as_str() {
-                "--object" => options.object = value()?.into(),
-                "--agent" => options.agent = value()?.into(),
-                "--out" => options.out = value()?.into(),
-                "--against" => options.against = Some(value()?.into()),
-                "--rounds" => {
-                    options.rounds = value()?.parse().context("--rounds needs a number")?;
-                    if options.rounds == 0 {
-                        bail!("--rounds must be 1 at least");
-                    }
-                }
-                "--json" => options.json = true,
-                flag if flag.starts_with('-') => bail!("unknown argument {flag}"),
-                name => options.names.push(name.to_owned()),
-            }
-        }
-        if [&options.object, &options.agent, &options.out].iter().any(|path| path.as_os_str().is_empty()) {
-            bail!("start this by `cargo xtask bench`, which builds what it needs");
-        }
-        Ok(options)
+    /// How often everything is measured.
+    pub const fn rounds(&self) -> usize {
+        self.rounds.get()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::Result;
+
     use super::*;
 
     fn parse(line: &str) -> Result<Options> {
-        Options::parse(line.split_whitespace().map(str::to_owned))
+        Ok(Options::try_parse_from(format!("measure {line}").split_whitespace())?)
     }
 
     #[test]
@@ -80,7 +61,7 @@ mod tests {
             agent: "a".into(),
             out: "d".into(),
             against: Some("b".into()),
-            rounds: 3,
+            rounds: NonZeroUsize::new(3).unwrap(),
             json: true,
             names: vec!["packet".to_owned()],
         };

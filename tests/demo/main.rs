@@ -6,7 +6,8 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
+use clap::{Parser, builder::PossibleValuesParser};
 use harness::cases;
 use harness::demo::{Played, Tell, bank_g, campus_card};
 use harness::report;
@@ -28,42 +29,22 @@ const DEMOS: &[Demo] = &[
     Demo { name: "bank-g", play: |tell| bank_g::play(cases::bank_g::Options::default(), tell) },
 ];
 
-/// The arguments.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// The two cases, played for a person to watch. `cargo xtask demo` starts this, and builds what it needs.
+#[derive(Debug, PartialEq, Eq, Parser)]
 struct Options {
     /// Where pictures go.
+    #[arg(long, value_name = "DIR")]
     out: PathBuf,
     /// One figure a line, for programs, and nothing else.
+    #[arg(long)]
     json: bool,
     /// Which cases; all, if none is named.
+    #[arg(value_parser = PossibleValuesParser::new(DEMOS.iter().map(|demo| demo.name)))]
     names: Vec<String>,
 }
 
-impl Options {
-    fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut options = Self::default();
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "--out" => options.out = args.next().context("--out needs a value")?.into(),
-                "--json" => options.json = true,
-                flag if flag.starts_with('-') => bail!("unknown argument {flag}"),
-                name if DEMOS.iter().all(|demo| demo.name != name) => {
-                    let names: Vec<_> = DEMOS.iter().map(|demo| demo.name).collect();
-                    bail!("there is no demo {name:?}; there are {}", names.join(" and "))
-                }
-                name => options.names.push(name.to_owned()),
-            }
-        }
-        if options.out.as_os_str().is_empty() {
-            bail!("start this by `cargo xtask demo`, which builds what it needs");
-        }
-        Ok(options)
-    }
-}
-
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+    match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -99,7 +80,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Options> {
-        Options::parse(line.split_whitespace().map(str::to_owned))
+        Ok(Options::try_parse_from(format!("demo {line}").split_whitespace())?)
     }
 
     #[test]

@@ -14,7 +14,11 @@ mod upgrade;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
+use clap::{
+    Parser,
+    builder::{PossibleValue, PossibleValuesParser},
+};
 use harness::report::figure::Figure;
 
 /// How long `churn` lasts, unless it is told.
@@ -79,48 +83,25 @@ const SOAKS: &[Soak] = &[
     },
 ];
 
-/// The arguments.
-#[derive(Debug, PartialEq, Eq)]
+/// What only shows after a long time, or under as much as the machine can do.
+#[derive(Debug, PartialEq, Eq, Parser)]
 pub struct Options {
     /// How long `churn` lasts.
+    #[arg(long, default_value_t = MINUTES, value_parser = clap::value_parser!(u32).range(1..))]
     pub minutes: u32,
     /// The agent of an earlier revision, for `upgrade`.
+    #[arg(long, value_name = "PATH")]
     pub earlier: Option<PathBuf>,
     /// One figure a line, for programs, and nothing else.
+    #[arg(long)]
     json: bool,
     /// Which; all, if none is named.
+    #[arg(value_parser = PossibleValuesParser::new(SOAKS.iter().map(|s| PossibleValue::new(s.name).help(s.about))))]
     names: Vec<String>,
 }
 
-impl Options {
-    fn parse(args: impl IntoIterator<Item = String>) -> Result<Self> {
-        let mut options = Self { minutes: MINUTES, earlier: None, json: false, names: Vec::new() };
-        let mut args = args.into_iter();
-        while let Some(arg) = args.next() {
-            match arg.as_str() {
-                "--minutes" => {
-                    let value = args.next().context("--minutes needs a value")?;
-                    options.minutes = value.parse().context("--minutes needs a number")?;
-                    if options.minutes == 0 {
-                        bail!("--minutes must be 1 at least");
-                    }
-                }
-                "--earlier" => options.earlier = Some(args.next().context("--earlier needs a value")?.into()),
-                "--json" => options.json = true,
-                flag if flag.starts_with('-') => bail!("unknown argument {flag}"),
-                name if SOAKS.iter().all(|soak| soak.name != name) => {
-                    let list: Vec<_> = SOAKS.iter().map(|s| format!("  {}: {}", s.name, s.about)).collect();
-                    bail!("there is no soak {name:?}; there are\n{}", list.join("\n"))
-                }
-                name => options.names.push(name.to_owned()),
-            }
-        }
-        Ok(options)
-    }
-}
-
 fn main() -> ExitCode {
-    match Options::parse(std::env::args().skip(1)).and_then(|options| run(&options)) {
+    match run(&Options::parse()) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(why) => {
@@ -168,7 +149,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<Options> {
-        Options::parse(line.split_whitespace().map(str::to_owned))
+        Ok(Options::try_parse_from(format!("soak {line}").split_whitespace())?)
     }
 
     #[test]

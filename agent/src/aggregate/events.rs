@@ -12,9 +12,10 @@ use agent_ebpf::{
     anomaly::{Anomaly, AnomalySet, Cause, Origin},
     counter::{Series, place, width},
     facts::{Evidence, RetransKind, Verdict},
-    flow::{FlowKey, FlowKey4, FlowKey6},
+    flow::{Flow, FlowKey, FlowKey4, FlowKey6},
     label::{Direction, Side},
     record::{AnomalyRecord, EndRecord, Head, Record},
+    scoreboard::Counts,
     time::Nanos,
     wire::{Addr, Flags},
 };
@@ -25,7 +26,7 @@ use std::{
 
 /// Anomalies that are kept.
 const ANOMALIES: usize = 8_192;
-/// Ended connections that are kept: 13 MiB.
+/// Ended connections that are kept: 11 MiB.
 const ENDS: usize = 32_768;
 
 /// An event, its number and its time.
@@ -36,12 +37,38 @@ struct Numbered<T> {
     what: T,
 }
 
+/// An ended connection: nearly all have no counts.
+#[derive(Debug, Clone)]
+struct Ended {
+    key: FlowKey,
+    flow: Flow,
+    counts: Option<Box<[Counts; 2]>>,
+    /// By the kernel's clock.
+    at: Nanos,
+}
+
+impl Ended {
+    fn of(sight: &Sight, at: Nanos) -> Self {
+        let counts = (sight.counts != [Counts::default(); 2]).then(|| Box::new(sight.counts));
+        Self { key: sight.key, flow: sight.flow, counts, at }
+    }
+
+    fn sight(&self) -> Sight {
+        let counts = self.counts.as_deref().copied().unwrap_or_default();
+        Sight { key: self.key, flow: self.flow, counts }
+    }
+
+    fn point(&self) -> u8 {
+        self.key.point()
+    }
+}
+
 /// The last events, and the newest one of each series.
 #[derive(Debug, Default)]
 pub struct Events {
     next_id: u64,
     anomalies: VecDeque<Numbered<AnomalyRecord>>,
-    ends: VecDeque<Numbered<EndRecord>>,
+    ends: VecDeque<Numbered<Ended>>,
     /// Of those, the numbers of the ones whose flow is still in the kernel's table.
     lingering: HashMap<Life, u64>,
     /// Ends that had to go for newer ones.
@@ -66,12 +93,12 @@ impl Events {
                 let _ = keep(&mut self.anomalies, ANOMALIES, event);
             }
             Record::End(record) => {
-                let event = Numbered { id, at: at(&record.head), what: *record };
                 let ended = sight(record);
+                let event = Numbered { id, at: at(&record.head), what: Ended::of(&ended, record.head.at) };
                 self.lingering.insert(life(&ended), id);
                 self.texts.end(&ended);
                 if let Some(gone) = keep(&mut self.ends, ENDS, event) {
-                    self.lingering.remove(&life(&sight(&gone.what)));
+                    self.lingering.remove(&life(&gone.what.sight()));
                     self.forgotten += 1;
                 }
             }
@@ -83,7 +110,7 @@ impl Events {
     pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
         let before = self.ends.len();
         self.anomalies.retain(|event| !is_one(event.what.head.point));
-        self.ends.retain(|event| !is_one(event.what.head.point));
+        self.ends.retain(|event| !is_one(event.what.point()));
         self.forgotten += (before - self.ends.len()) as u64;
         self.lingering.retain(|(key, _), _| !is_one(key.point()));
         self.texts.forget_points(&is_one);
@@ -107,19 +134,19 @@ impl Events {
         let Some(id) = self.lingering.remove(&life(last)) else { return };
         if let Ok(place) = self.ends.binary_search_by_key(&id, |event| event.id) {
             let end = &mut self.ends[place].what;
-            (end.flow, end.counts) = (last.flow, last.counts);
+            *end = Ended::of(last, end.at);
         }
     }
 
     /// The ended connections that are kept, the oldest first.
     pub fn ended(&self) -> impl Iterator<Item = Sight> + '_ {
-        self.ends.iter().map(|event| sight(&event.what))
+        self.ends.iter().map(|event| event.what.sight())
     }
 
     /// The same with their numbers and times, those with higher numbers than `id`.
     pub fn ends_after(&self, id: u64) -> impl Iterator<Item = (u64, SystemTime, Sight)> + '_ {
         let from = self.ends.partition_point(|event| event.id <= id);
-        self.ends.range(from..).map(|event| (event.id, event.at, sight(&event.what)))
+        self.ends.range(from..).map(|event| (event.id, event.at, event.what.sight()))
     }
 
     /// What a connection said, of a service whose HTTP is looked at.
@@ -138,11 +165,10 @@ impl Events {
             self.anomalies.iter().rev().filter(|e| {
                 filter.matches(&ends(&e.what.head), e.what.head.svc, AnomalySet(e.what.anomalies))
             });
-        let endings = self
-            .ends
-            .iter()
-            .rev()
-            .filter(|e| filter.matches(&ends(&e.what.head), e.what.head.svc, sight(&e.what).anomalies()));
+        let endings = self.ends.iter().rev().filter(|e| {
+            let sight = e.what.sight();
+            filter.matches(&sight.key.end_points(), sight.flow.svc, sight.anomalies())
+        });
         let mut rows: Vec<EventRow> = anomalies.take(limit).map(|e| anomaly_row(e, names)).collect();
         rows.extend(endings.take(limit).map(|e| end_row(e, names, stall)));
         rows.sort_by_key(|row| std::cmp::Reverse(row.id));
@@ -232,8 +258,8 @@ fn anomaly_row(event: &Numbered<AnomalyRecord>, names: &Names) -> EventRow {
     EventRow { id: event.id, time: time(event.at), what: Event::Anomaly(Box::new(what)) }
 }
 
-fn end_row(event: &Numbered<EndRecord>, names: &Names, stall: Duration) -> EventRow {
-    let row = sight(&event.what).row(names, event.what.head.at, stall);
+fn end_row(event: &Numbered<Ended>, names: &Names, stall: Duration) -> EventRow {
+    let row = event.what.sight().row(names, event.what.at, stall);
     EventRow { id: event.id, time: time(event.at), what: Event::End(Box::new(row)) }
 }
 

@@ -28,7 +28,7 @@ pub fn measure(options: &Options) -> Result<Found> {
     let mut refused = Refused::on(&pair);
     let agent = Launch::interfaces(&[LEFT.interface]).start(&pair.left);
     let (mut event, mut count, mut asked) = (Sample::default(), Sample::default(), Sample::default());
-    for _ in 0..options.rounds * PACKETS {
+    for _ in 0..options.rounds() * PACKETS {
         any_moment();
         let port = refused.next();
         event.0.push(until(|| events(&agent, port) > 0)?);

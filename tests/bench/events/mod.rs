@@ -51,7 +51,7 @@ pub fn run(options: &Options) -> Result<Found> {
     let (mut ring, mut events) = (Ring::new(ring), Events::default());
     let mut own = vec![Totals::default(); ROOM as usize];
     let (mut drain, mut sweeps) = (Sample::default(), Sample::default());
-    for round in 0..=options.rounds {
+    for round in 0..=options.rounds() {
         for n in 0..CONNECTIONS {
             // Five-tuples that were not used before.
             let client = ([10, 200, round as u8, (n >> 12) as u8], 1_024 + (n & 0xfff));

@@ -37,7 +37,7 @@ pub fn measure(options: &Options) -> Result<Found> {
     // The sender; the agent runs where the kernel lets it.
     pin(0)?;
     let mut samples = RATES.map(|_| <[Sample; 4]>::default());
-    for _ in 0..options.rounds.min(PASSES) {
+    for _ in 0..options.rounds().min(PASSES) {
         for (rate, samples) in RATES.into_iter().zip(&mut samples) {
             share(rate)?.into_iter().zip(samples).for_each(|(n, sample)| sample.0.push(n));
         }

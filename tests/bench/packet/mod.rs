@@ -88,8 +88,8 @@ fn measure(options: &Options) -> Result<Vec<Row>> {
     clock::pin(last)?;
     bench.prepare(options)?;
     // The first round only warms up.
-    for round in 0..=options.rounds {
-        eprint!("\rround {round} of {}", options.rounds);
+    for round in 0..=options.rounds() {
+        eprint!("\rround {round} of {}", options.rounds());
         bench.round(round > 0)?;
     }
     eprintln!();

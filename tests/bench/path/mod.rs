@@ -55,7 +55,7 @@ fn packets(options: &Options) -> Result<Found> {
     let ports =
         [RawPort::open(&world.client, CLIENT.interface), RawPort::open(&world.server, SERVER.interface)];
     let mut samples = vec![Sample::default(); GUESTS.len()];
-    for round in 0..=options.rounds {
+    for round in 0..=options.rounds() {
         for ((name, guest), sample) in GUESTS.iter().zip(&mut samples) {
             let running = start(&world, *guest, options).context(*name)?;
             shake_hands(&ports);

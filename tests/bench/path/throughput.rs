@@ -52,7 +52,7 @@ pub fn measure(options: &Options) -> Result<Found> {
     for (offloads, offloaded) in [("offloads", true), ("no offloads", false)] {
         let world = Gateway::plan().many_cpus().offloads(offloaded).build();
         let mut samples = vec![<[[Sample; 2]; LOADS.len()]>::default(); GUESTS.len()];
-        for round in 0..=options.rounds {
+        for round in 0..=options.rounds() {
             for ((name, guest), samples) in GUESTS.iter().zip(&mut samples) {
                 let _running = start(&world, *guest, options).context(*name)?;
                 let found = [streams(&world, 1)?, streams(&world, 4)?, connections(&world)?];

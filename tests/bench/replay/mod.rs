@@ -75,7 +75,7 @@ pub fn run(options: &Options) -> Result<Found> {
     }
     let there: Vec<_> = READERS.iter().filter(|reader| is_there(reader, options, &files[0].0)).collect();
     let mut samples = vec![Sample::default(); there.len()];
-    for round in 0..=options.rounds {
+    for round in 0..=options.rounds() {
         for (reader, sample) in there.iter().zip(&mut samples) {
             let (path, packets) = &files[reader.file];
             let nanos = processor_time(&mut (reader.command)(options, path)).context(reader.name)?;

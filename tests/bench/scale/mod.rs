@@ -47,7 +47,7 @@ struct Measured {
 pub fn run(options: &Options) -> Result<Found> {
     let (mut rows, mut figures) = (Vec::new(), Vec::new());
     for size in SIZES {
-        let measured = measure(size, options.rounds)?;
+        let measured = measure(size, options.rounds())?;
         let agent = &measured.agent;
         let cells = measured.samples().map(|(_, _, sample)| cell(sample));
         rows.push(
