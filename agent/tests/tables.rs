@@ -153,6 +153,15 @@ fn services_are_replaced_entry_by_entry() {
     let six = service("2001:db8::/32", Vec::new());
     maps.set_services([(1, &narrow), (2, &six)]).unwrap();
     assert_eq!(maps.service_entries().unwrap(), 3);
+    // The table has room for 4096: not for both of these at once, and for the third not at all.
+    let [many, others, most] =
+        [10_000, 20_000, 30_000].map(|port| service("192.0.2.0/24", vec![port..=port + 3_999]));
+    maps.set_services([(1, &many)]).unwrap();
+    maps.set_services([(2, &others)]).unwrap();
+    assert_eq!(maps.service_entries().unwrap(), 4_000);
+    let refused = maps.set_services([(1, &many), (2, &most)]).unwrap_err().to_string();
+    assert!(refused.contains("table is full"), "{refused}");
+    assert_eq!(maps.service_entries().unwrap(), 4_000, "what is refused changes nothing");
     maps.set_services([]).unwrap();
     assert_eq!(maps.service_entries().unwrap(), 0);
 }

@@ -13,10 +13,11 @@ use crate::passed::{POINTS, Passed, closed_in_time, sum};
 use crate::short::{Stops, keep_connecting};
 use crate::{Found, Options};
 
-/// Ports of the server, so that the client's own ports last for the minute of its TIME-WAIT.
-const PORTS: u16 = 8;
+/// Ports of the server: the client needs a free port of its own for each connection, and those of the last minute are in
+/// TIME-WAIT. Where half of them are, a kernel searches long.
+const PORTS: u16 = 40;
 /// Connections a second at each.
-const EACH: u32 = 625;
+const EACH: u32 = 125;
 /// The part of them that must come about, or the machine is too slow to say anything.
 const RATE: f64 = 0.95;
 /// How often memory is looked at.

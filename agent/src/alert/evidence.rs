@@ -6,7 +6,7 @@ use super::{
     selector::Selector,
 };
 use crate::{
-    aggregate::{Names, shown::Shown},
+    aggregate::{Names, rows::Sight, shown::Shown},
     config::Service,
     connection::{
         Connection,
@@ -16,9 +16,10 @@ use crate::{
     flows::seconds,
 };
 use agent_ebpf::{
-    anomaly::Anomaly,
+    anomaly::{Anomaly, Cause},
     counter::Series as _,
     label::{Label as _, Side},
+    time::Nanos,
     traffic::{Served, Traffic},
 };
 use serde::{Deserialize, Serialize};
@@ -46,16 +47,20 @@ pub struct Evidence {
 pub struct Search<'a> {
     rule: &'a Rule,
     services: &'a [Service],
-    point: Option<String>,
-    svc: Option<String>,
-    /// When the last packet of a connection may have passed at the earliest, nanoseconds since 1970.
+    /// Number and name of the point, where it is about one.
+    point: Option<(usize, String)>,
+    /// The same of the service.
+    svc: Option<(usize, String)>,
+    /// How long ago the last packet of a connection may have passed.
+    back: Duration,
+    /// The same as a time, nanoseconds since 1970.
     since: u128,
 }
 
 impl<'a> Search<'a> {
     /// Of a rule at a place.
     pub fn new(rule: &'a Rule, cell: Cell, names: &Names, services: &'a [Service], now: SystemTime) -> Self {
-        let name = |names: &[String], n: Option<usize>| n.and_then(|n| names.get(n).cloned());
+        let name = |names: &[String], n: Option<usize>| n.and_then(|n| Some((n, names.get(n)?.clone())));
         // The agent's own counters lag behind an end by a few seconds.
         let back = 2 * rule.window + Duration::from_secs(10);
         let since =
@@ -66,13 +71,23 @@ impl<'a> Search<'a> {
             // What happened between two points shows at the second one.
             point: name(&names.points, cell.to.or(cell.point)),
             svc: name(&names.services, cell.svc),
+            back,
             since: since.as_nanos(),
         }
     }
 
+    /// Whether it is about the place and the time of a connection: asked before all else is known of it, as there may be
+    /// millions. `now` is by the kernel's clock.
+    pub fn is_about(&self, sight: &Sight, now: Nanos) -> bool {
+        let is = |wanted: &Option<(usize, String)>, n: usize| wanted.as_ref().is_none_or(|(w, _)| *w == n);
+        is(&self.point, sight.key.point().into())
+            && is(&self.svc, sight.flow.svc.into())
+            && u128::from(now.since(sight.flow.last_seen())) <= self.back.as_nanos()
+    }
+
     fn is_of(&self, c: &Connection) -> bool {
-        self.point.as_ref().is_none_or(|p| c.point == *p)
-            && self.svc.as_ref().is_none_or(|s| c.svc == *s)
+        self.point.as_ref().is_none_or(|(_, p)| c.point == *p)
+            && self.svc.as_ref().is_none_or(|(_, s)| c.svc == *s)
             && u128::from(c.times.last_seen_ns) >= self.since
     }
 
@@ -82,9 +97,11 @@ impl<'a> Search<'a> {
         (weight > 0).then_some((weight, c.times.last_seen_ns))
     }
 
-    /// Whether a connection may have to do with it once its second leg is known.
-    pub fn may_weigh(&self, c: &Connection) -> bool {
-        self.is_of(c) && second_leg::is_asked_for(c)
+    /// How likely a connection has to do with it once its second leg is known; `None` where it is not looked for.
+    pub fn may_weigh(&self, c: &Connection) -> Option<(bool, u64)> {
+        let reset = c.reset.filter(|_| self.is_of(c) && second_leg::is_asked_for(c))?;
+        // Nearly every abort is one.
+        Some((!matches!(reset.cause, Cause::Abort), c.times.last_seen_ns))
     }
 
     /// The worst of some connections.
@@ -218,7 +235,7 @@ mod tests {
         alert::defaults::tests::rule,
         connection::{Reset, second_leg::LegState, tests::answered},
     };
-    use agent_ebpf::anomaly::{Cause, Origin};
+    use agent_ebpf::anomaly::Origin;
 
     fn names() -> Names {
         Names {

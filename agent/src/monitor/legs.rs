@@ -1,7 +1,7 @@
 //! Resets after a reuse, proved or cleared by the proxy's second leg, as a metric: seconds later, when both legs' ends are
 //! known.
 
-use super::{Monitor, sights::client};
+use super::Monitor;
 use crate::{
     aggregate::{
         rows::{Sight, stored},
@@ -63,7 +63,7 @@ impl Monitor {
         if resets.is_empty() {
             return Ok(());
         }
-        let around = self.around(&resets.values().map(client).collect())?;
+        let around = self.around(&resets.values().copied().collect::<Vec<_>>())?;
         let clock = Clock::new(wall, now);
         let mut all: Vec<_> = around.iter().map(|sight| Connection::of(sight, &names, clock)).collect();
         second_leg::prove(&mut all, time_wait);

@@ -7,7 +7,7 @@ use crate::{
     connection::{Clock, Connection, http::life, second_leg},
     sys,
 };
-use agent_ebpf::{flow::Flow, wire::Addr};
+use agent_ebpf::{flow::Flow, half::Half, wire::Addr};
 use anyhow::{Context as _, Result};
 use std::{
     cmp::Reverse,
@@ -40,7 +40,7 @@ impl<R: Ord + Copy, T> Best<R, T> {
             return;
         }
         self.all.push((rank, what));
-        if self.all.len() >= 2 * self.most {
+        if self.all.len() >= self.most.saturating_mul(2) {
             self.all.select_nth_unstable_by_key(self.most - 1, |(rank, _)| Reverse(*rank));
             self.all.truncate(self.most);
         }
@@ -54,11 +54,15 @@ impl<R: Ord + Copy, T> Best<R, T> {
 }
 
 /// The client's address and port.
-pub type Client = (Addr, u16);
-
-/// Of a connection.
-pub fn client(sight: &Sight) -> Client {
+fn client(sight: &Sight) -> (Addr, u16) {
     sight.key.end_points()[usize::from(sight.flow.client & 1)]
+}
+
+/// Both initial sequence numbers, the client's first, by which a connection is known at any point.
+fn numbers(sight: &Sight) -> Option<(u32, u32)> {
+    let half = &sight.flow.half;
+    let client = usize::from(sight.flow.client & 1);
+    half.iter().all(|half| half.has(Half::SYN)).then(|| (half[client].isn.0, half[1 - client].isn.0))
 }
 
 impl Monitor {
@@ -71,18 +75,31 @@ impl Monitor {
         };
         self.maps.each_flow(&mut open).context("cannot read the flow tables")?;
         self.drain(u64::MAX);
+        self.each_end(visit);
+        Ok(())
+    }
+
+    fn each_end(&self, visit: &mut dyn FnMut(Sight)) {
         let mut after = 0;
         loop {
             let page: Vec<_> = self.records().events.ends_after(after).take(PAGE).collect();
-            let Some((last, ..)) = page.last() else { return Ok(()) };
+            let Some((last, ..)) = page.last() else { return };
             after = *last;
             page.into_iter().for_each(|(.., sight)| visit(sight));
         }
     }
 
-    /// All connections of these clients, and as many others as it takes to learn the ways through proxies.
-    pub(super) fn around(&self, clients: &HashSet<Client>) -> Result<Vec<Sight>> {
-        let (mut theirs, mut open, mut ended) = (HashMap::new(), Vec::new(), Best::new(ROUTES));
+    /// All connections of the clients of these, which have ended, and as many others as it takes to learn the ways through
+    /// proxies.
+    pub(super) fn around(&self, of: &[Sight]) -> Result<Vec<Sight>> {
+        let mut clients: HashSet<_> = of.iter().map(client).collect();
+        // Behind a translation the client has another address.
+        let known: HashSet<_> = of.iter().filter_map(numbers).collect();
+        self.each_end(&mut |sight| {
+            clients.extend(numbers(&sight).filter(|n| known.contains(n)).map(|_| client(&sight)));
+        });
+        let mut theirs: HashMap<_, _> = of.iter().map(|sight| (life(sight), *sight)).collect();
+        let (mut open, mut ended) = (Vec::new(), Best::new(ROUTES));
         self.each_sight(&mut |sight| {
             if clients.contains(&client(&sight)) {
                 theirs.insert(life(&sight), sight);
@@ -97,19 +114,23 @@ impl Monitor {
 
     /// The connections that show best what an alert is about.
     pub(super) fn witnesses(&self, search: &Search<'_>, names: &Names) -> Result<Vec<Evidence>> {
-        let clock = Clock::new(SystemTime::now(), sys::monotonic());
+        let now = sys::monotonic();
+        let clock = Clock::new(SystemTime::now(), now);
         let (mut worst, mut asked) = (Best::new(CANDIDATES), Best::new(CANDIDATES));
         self.each_sight(&mut |sight| {
+            if !search.is_about(&sight, now) {
+                return;
+            }
             let c = Connection::of(&sight, names, clock);
-            if search.may_weigh(&c) {
-                asked.offer(c.times.last_seen_ns, sight);
-            } else if let Some(weight) = search.weight(&c) {
+            if let Some(rank) = search.may_weigh(&c) {
+                asked.offer(rank, sight);
+            }
+            if let Some(weight) = search.weight(&c) {
                 worst.offer(weight, sight);
             }
         })?;
         let asked: Vec<_> = asked.into_sorted().collect();
-        let clients: HashSet<_> = asked.iter().map(client).collect();
-        let around = if clients.is_empty() { Vec::new() } else { self.around(&clients)? };
+        let around = if asked.is_empty() { Vec::new() } else { self.around(&asked)? };
         let found = worst.into_sorted().chain(asked).chain(around);
         // One that is both a witness and around one is one.
         let found: HashMap<_, _> = found.map(|sight| (life(&sight), sight)).collect();

@@ -186,15 +186,19 @@ impl Monitor {
                 events.settle(&last);
             }
         };
-        let mut swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how, &mut told)?;
+        let swept = sweep::sweep(&self.maps, &mut own, room, &limits, clock, how, &mut told);
         let records = &mut *self.records();
         for (to, from) in records.own.totals.iter_mut().zip(&own) {
             add(&mut to.0, &from.0);
         }
-        records.own.add_closed_full(&swept.closed_full);
+        if let Ok(swept) = &swept {
+            records.own.add_closed_full(&swept.closed_full);
+        }
+        // What was told is counted, however far it came.
         if let Some(pins) = &self.pins {
             pins.save_sweep(&mut records.own)?;
         }
+        let mut swept = swept?;
         if !forget {
             for place in [2, 6] {
                 swept.entries[place] = records.swept.entries[place];

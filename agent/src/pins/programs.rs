@@ -35,13 +35,10 @@ impl Home {
         let path = tables.join(format!("{PROGRAMS}{build:016x}"));
         let wanted = NEEDED.into_iter().chain(xdp.then_some(XDP_INGRESS));
         let is_complete = wanted.chain(own_tables()).all(|name| path.join(name).exists());
-        if is_complete {
-            let shapes = Shapes::read()?;
-            own_tables().try_for_each(|name| shapes.check(&path.join(name), name, None))?;
-            for name in NEEDED.into_iter().chain([XDP_INGRESS]).filter(|name| path.join(name).exists()) {
-                check_program(&path.join(name), name, &tables.join(maps::SLOTS4))?;
-            }
-        } else {
+        if path.exists() {
+            check(&path, tables)?;
+        }
+        if !is_complete {
             if path.exists() {
                 remove_tree(&path)?;
             }
@@ -62,6 +59,14 @@ impl Home {
         }
         Ok(())
     }
+}
+
+/// Refuses what has one of our names there and is not ours.
+fn check(path: &Path, tables: &Path) -> Result<()> {
+    let (shapes, there) = (Shapes::read()?, |name: &&str| path.join(name).exists());
+    own_tables().filter(there).try_for_each(|name| shapes.check(&path.join(name), name, None))?;
+    let mut programs = NEEDED.into_iter().chain([XDP_INGRESS]).filter(there);
+    programs.try_for_each(|name| check_program(&path.join(name), name, &tables.join(maps::SLOTS4)))
 }
 
 /// The tables that belong to the programs alone.

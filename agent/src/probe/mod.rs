@@ -49,6 +49,9 @@ use tracing::warn;
 /// The first Linux with `bpf_ktime_get_coarse_ns`.
 const COARSE_CLOCK: (u32, u32) = (5, 11);
 
+/// The first Linux whose XDP knows frames in pieces.
+const FRAGS: (u32, u32) = (5, 18);
+
 /// The loaded programs, and where they hang.
 pub struct Probe {
     programs: Programs,
@@ -91,12 +94,14 @@ impl Probe {
         if home.as_ref().is_none_or(|home| !home.is_complete) {
             let own = home.as_ref().map(|home| home.path.as_path());
             let mut ebpf = open_in(watch, room, kernel, true, tables, own)?;
-            if xdp && load_program(&mut ebpf, XDP_INGRESS).is_err() {
-                // Before Linux 5.18 XDP knows no frames in pieces; without them jumbo frames cannot be had.
-                ebpf = open_in(watch, room, kernel, false, tables, own)?;
-                if let Err(plain) = load_program(&mut ebpf, XDP_INGRESS) {
-                    no_xdp = Some(format!("the kernel refuses the XDP program: {}", why::text(&plain)));
+            if xdp {
+                let mut done = load_program(&mut ebpf, XDP_INGRESS);
+                if done.is_err() && kernel < FRAGS {
+                    // Without frames in pieces jumbo frames cannot be had.
+                    ebpf = open_in(watch, room, kernel, false, tables, own)?;
+                    done = load_program(&mut ebpf, XDP_INGRESS);
                 }
+                no_xdp = done.err().map(|e| format!("the kernel refuses the XDP program: {}", why::text(&e)));
             }
             load_side_by_side(&mut ebpf, &[TC_INGRESS, TC_EGRESS])?;
             loaded = Some(ebpf);

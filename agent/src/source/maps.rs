@@ -213,11 +213,26 @@ impl Maps {
             .into_iter()
             .map(|e| (bytes(&Prefixed { prefix_len: e.prefix_len, key: e.key }), e))
             .collect();
-        for entry in wanted.values() {
-            let key = Prefixed { prefix_len: entry.prefix_len, key: entry.key };
-            map::update(fd(&self.services), &key, &u32::from(entry.svc), 0)
-                .context("cannot set the services: the kernel's table is full; list fewer ports and prefixes, or restart the agent, which makes a table that is large enough")?;
+        let full = "cannot set the services: the kernel's table is full; list fewer ports and prefixes, or restart the agent, which makes a table that is large enough";
+        if wanted.len() > self.services.info()?.max_entries() as usize {
+            bail!(full);
         }
+        let add = || {
+            wanted.values().try_for_each(|entry| {
+                let key = Prefixed { prefix_len: entry.prefix_len, key: entry.key };
+                map::update(fd(&self.services), &key, &u32::from(entry.svc), 0)
+            })
+        };
+        // Both at once may be too many, and a reload that failed may have left some.
+        if add().is_err() {
+            self.forget_services(&wanted)?;
+            add().context(full)?;
+        }
+        self.forget_services(&wanted)
+    }
+
+    /// Forget the entries of the services' table that are not these.
+    fn forget_services<T>(&self, wanted: &HashMap<[u8; 24], T>) -> Result<()> {
         let mut stale = self.service_keys()?;
         stale.retain(|key| !wanted.contains_key(&bytes(key)));
         stale
