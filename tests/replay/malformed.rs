@@ -12,20 +12,12 @@ use flate2::write::GzEncoder;
 use harness::agent::binary;
 use harness::script::Script;
 
-use crate::replay::Captures;
+use crate::replay::{Captures, EXCHANGE};
 
 /// Of memory, in KiB.
 const MOST: i64 = 64 << 10;
 /// Bytes that a bomb holds.
 const BOMB: u32 = (MOST as u32) << 10;
-
-const EXCHANGE: &str = "
-    0      C S
-    +1ms   S S.
-    +1ms   C .
-    +1ms   C P. len=100
-    +1ms   S P. len=500
-";
 
 /// How a run ended.
 struct Ended {

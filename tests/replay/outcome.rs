@@ -7,15 +7,7 @@ use std::process::{Command, Stdio};
 use harness::agent::binary;
 use harness::script::Script;
 
-use crate::replay::{Captures, lines, printed, replay};
-
-const EXCHANGE: &str = "
-    0      C S
-    +1ms   S S.
-    +1ms   C .
-    +1ms   C P. len=100
-    +1ms   S P. len=500
-";
+use crate::replay::{Captures, EXCHANGE, lines, printed, replay};
 
 #[test]
 fn each_capture_is_a_point_with_frames_of_its_own() {

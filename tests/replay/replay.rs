@@ -12,6 +12,15 @@ use tempfile::TempDir;
 /// When scripts begin: a capture of nanosecond 0 would be none of a real network.
 pub const BEGAN: u64 = 1_700_000_000_000_000_000;
 
+/// A handshake, a request and its answer.
+pub const EXCHANGE: &str = "
+    0      C S
+    +1ms   S S.
+    +1ms   C .
+    +1ms   C P. len=100
+    +1ms   S P. len=500
+";
+
 /// A directory of captures that goes with the test.
 pub struct Captures(TempDir);
 

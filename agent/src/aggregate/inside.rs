@@ -13,7 +13,7 @@ use crate::{
     connection::{Clock, Connection},
     locate::way::{Way, injected},
 };
-use agent_ebpf::{flow::Flow, half::Half, label::Side, time::Nanos};
+use agent_ebpf::{flow::Flow, label::Side, time::Nanos};
 use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
@@ -101,12 +101,7 @@ pub struct Inside {
 impl Inside {
     /// Takes the state of a connection that has ended at a point; the `last` one, or that of its end.
     pub fn take(&mut self, sight: &Sight, now: Nanos, last: bool) {
-        let half = &sight.flow.half;
-        if !half.iter().all(|h| h.has(Half::SYN)) || sight.flow.has(Flow::JOINED_LATE) {
-            return;
-        }
-        let client = usize::from(sight.flow.client & 1);
-        let numbers = (half[client].isn.0, half[1 - client].isn.0);
+        let Some(numbers) = sight.numbers().filter(|_| !sight.flow.has(Flow::JOINED_LATE)) else { return };
         let seen = Seen { sight: *sight, last };
         if let Some(group) = self.waiting.get_mut(&numbers) {
             match group.iter_mut().find(|known| known.sight.key == sight.key) {
@@ -296,6 +291,7 @@ mod tests {
     use super::*;
     use agent_ebpf::{
         flow::{FlowKey, FlowKey4},
+        half::Half,
         phase::Phase,
         scoreboard::Counts,
         seq::SeqNum,

@@ -8,11 +8,13 @@ use agent_ebpf::{
         reuse::{Holder, Outcome},
     },
     flow::{Flow, FlowKey},
+    half::Half,
     label::Side,
     phase::Phase,
     scoreboard::Counts,
     time::Nanos,
     traffic::Close,
+    wire::Addr,
 };
 use std::time::Duration;
 
@@ -28,6 +30,19 @@ pub struct Sight {
 }
 
 impl Sight {
+    /// The client's address and port.
+    pub fn client(&self) -> (Addr, u16) {
+        self.key.end_points()[usize::from(self.flow.client & 1)]
+    }
+
+    /// Both initial sequence numbers, the client's first, by which a connection is known at any point; `None` unless both SYNs
+    /// were seen.
+    pub fn numbers(&self) -> Option<(u32, u32)> {
+        let half = &self.flow.half;
+        let client = usize::from(self.flow.client & 1);
+        half.iter().all(|half| half.has(Half::SYN)).then(|| (half[client].isn.0, half[1 - client].isn.0))
+    }
+
     /// What went wrong with it.
     pub fn anomalies(&self) -> AnomalySet {
         let mut set = 0;

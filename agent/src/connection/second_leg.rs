@@ -7,6 +7,7 @@
 
 use super::{
     Connection,
+    join::numbers,
     legs::{self, Leg},
 };
 use crate::api::EndPoint;
@@ -93,7 +94,7 @@ pub fn prove(all: &mut [Connection], time_wait: Duration) {
         routes.filter_map(|(_, to)| at(to)).min_by_key(|leg| leg.state)
     };
     // Further ahead on the way the client may have another address: the point that sees what the proxy sees knows best.
-    let mut known: HashMap<Numbers, SecondLeg> = HashMap::new();
+    let mut known: HashMap<(u32, u32), SecondLeg> = HashMap::new();
     for first in all.iter().filter(|c| is_asked_for(c)) {
         let (Some(numbers), Some(found)) = (numbers(first), legs_of(first)) else { continue };
         match known.get(&numbers) {
@@ -112,13 +113,6 @@ pub fn prove(all: &mut [Connection], time_wait: Duration) {
         }
         c.second_leg = Some(found.clone());
     }
-}
-
-/// Both initial sequence numbers.
-type Numbers = (u32, u32);
-
-fn numbers(c: &Connection) -> Option<Numbers> {
-    Some((c.from_client.isn?, c.from_server.isn?))
 }
 
 /// Which ways lead through proxies, learnt from the connections that have both legs.

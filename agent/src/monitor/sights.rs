@@ -7,7 +7,7 @@ use crate::{
     connection::{Clock, Connection, http::life, second_leg},
     sys,
 };
-use agent_ebpf::{flow::Flow, half::Half, wire::Addr};
+use agent_ebpf::flow::Flow;
 use anyhow::{Context as _, Result};
 use std::{
     cmp::Reverse,
@@ -53,18 +53,6 @@ impl<R: Ord + Copy, T> Best<R, T> {
     }
 }
 
-/// The client's address and port.
-fn client(sight: &Sight) -> (Addr, u16) {
-    sight.key.end_points()[usize::from(sight.flow.client & 1)]
-}
-
-/// Both initial sequence numbers, the client's first, by which a connection is known at any point.
-fn numbers(sight: &Sight) -> Option<(u32, u32)> {
-    let half = &sight.flow.half;
-    let client = usize::from(sight.flow.client & 1);
-    half.iter().all(|half| half.has(Half::SYN)).then(|| (half[client].isn.0, half[1 - client].isn.0))
-}
-
 impl Monitor {
     /// Visits the open connections and then those that have ended; one that ends meanwhile may come twice.
     fn each_sight(&self, visit: &mut dyn FnMut(Sight)) -> Result<()> {
@@ -92,16 +80,16 @@ impl Monitor {
     /// All connections of the clients of these, which have ended, and as many others as it takes to learn the ways through
     /// proxies.
     pub(super) fn around(&self, of: &[Sight]) -> Result<Vec<Sight>> {
-        let mut clients: HashSet<_> = of.iter().map(client).collect();
+        let mut clients: HashSet<_> = of.iter().map(Sight::client).collect();
         // Behind a translation the client has another address.
-        let known: HashSet<_> = of.iter().filter_map(numbers).collect();
+        let known: HashSet<_> = of.iter().filter_map(Sight::numbers).collect();
         self.each_end(&mut |sight| {
-            clients.extend(numbers(&sight).filter(|n| known.contains(n)).map(|_| client(&sight)));
+            clients.extend(sight.numbers().filter(|n| known.contains(n)).map(|_| sight.client()));
         });
         let mut theirs: HashMap<_, _> = of.iter().map(|sight| (life(sight), *sight)).collect();
         let (mut open, mut ended) = (Vec::new(), Best::new(ROUTES));
         self.each_sight(&mut |sight| {
-            if clients.contains(&client(&sight)) {
+            if clients.contains(&sight.client()) {
                 theirs.insert(life(&sight), sight);
             } else if sight.flow.close != 0 {
                 ended.offer(sight.flow.last_seen(), sight);
