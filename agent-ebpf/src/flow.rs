@@ -367,6 +367,21 @@ impl Flow {
         unsafe { (&raw const (*entry).bits).read_volatile() & Self::MOVED != 0 }
     }
 
+    /// Whether payload of half `dir` would be the first that the client says, as [`Flow::tag_of`]; maybe, where it is not known
+    /// yet who that is.
+    ///
+    /// # Safety
+    /// `entry` must point to a flow.
+    #[inline(always)]
+    pub unsafe fn may_begin(entry: *const Self, dir: usize) -> bool {
+        // SAFETY: as the caller promises.
+        unsafe {
+            (&raw const (*entry).exchanges).read_volatile() == 0
+                && ((&raw const (*entry).client).read_volatile() as usize == dir
+                    || (&raw const (*entry).bits).read_volatile() & Self::USED == 0)
+        }
+    }
+
     /// Whether `bit` is set.
     #[inline(always)]
     pub const fn has(&self, bit: u16) -> bool {

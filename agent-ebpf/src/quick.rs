@@ -193,11 +193,8 @@ pub fn pass<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Dire
     let now = if exact { w.now() } else { w.coarse_now() };
     // Once in a connection's life: what its client says first.
     // SAFETY: as above.
-    let first = if p.payload > 0 && unsafe { (*entry).exchanges == 0 } {
-        tcp::first(frame, p.header_end, p.payload)
-    } else {
-        0
-    };
+    let begins = p.payload > 0 && unsafe { Flow::may_begin(entry, p.dir as usize) };
+    let first = if begins { tcp::first(frame, p.header_end) } else { 0 };
     w.lock(entry);
     // SAFETY: the lock makes this the only reference.
     let flow = unsafe { &mut *entry };

@@ -30,7 +30,7 @@ use crate::{
     sighting::Sighting,
     time::Nanos,
     traffic::{Close, Served},
-    wire::{Frame, Segment},
+    wire::{Frame, Segment, tcp},
     words,
 };
 use core::ptr::NonNull;
@@ -123,7 +123,7 @@ pub fn run<W: World, F: Frame>(w: &W, frame: &F, ifindex: u32, direction: Direct
     match read(frame, &mut x.segment) {
         None => {
             note(h, Health::Counted);
-            follow(w, x, h);
+            follow(w, frame, x, h);
             count(w, x);
             if x.facts.text {
                 quote(w, frame, x);
@@ -141,20 +141,20 @@ fn read<F: Frame>(frame: &F, segment: &mut Segment) -> Option<Health> {
 
 /// A segment's way from its key to its facts.
 #[inline(always)]
-fn follow<W: World>(w: &W, x: &mut Scratch, h: *mut HealthCounts) {
+fn follow<W: World, F: Frame>(w: &W, frame: &F, x: &mut Scratch, h: *mut HealthCounts) {
     x.sighting.dir = x.key.set(x.point, &x.segment);
     x.sighting.tag = x.key.tag();
     x.sighting.now = w.now();
     x.sighting.settings = w.settings();
     // Each family by itself from here on: the kernel's verifier would follow the tables of both in every combination.
     match x.key {
-        FlowKey::V4(_) => follow_in::<W, false>(w, x, h),
-        FlowKey::V6(_) => follow_in::<W, true>(w, x, h),
+        FlowKey::V4(_) => follow_in::<W, F, false>(w, frame, x, h),
+        FlowKey::V6(_) => follow_in::<W, F, true>(w, frame, x, h),
     }
 }
 
 #[inline(never)]
-fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCounts) {
+fn follow_in<W: World, F: Frame, const V6: bool>(w: &W, frame: &F, x: &mut Scratch, h: *mut HealthCounts) {
     // A SYN seldom has a flow, and there is no hint to what is not there.
     let hinted = if x.segment.flags.syn() { None } else { w.likely(x.key::<V6>()) };
     let found = match hinted {
@@ -176,6 +176,12 @@ fn follow_in<W: World, const V6: bool>(w: &W, x: &mut Scratch, h: *mut HealthCou
     }
     if x.segment.flags.rst() || (x.segment.flags.syn() && x.segment.flags.ack()) {
         distance(w, x);
+    }
+    // Once in a connection's life: what its client says first. Data on a SYN may be of the next connection.
+    // SAFETY: the entry is a flow's.
+    let may_begin = || unsafe { Flow::may_begin(entry, x.sighting.dir) };
+    if x.segment.payload > 0 && (x.segment.flags.syn() || may_begin()) {
+        x.segment.first = tcp::first(frame, x.segment.payload_at - 1);
     }
     let mut step = look(w, entry, x);
     if step == Step::Ended {

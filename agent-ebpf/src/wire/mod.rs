@@ -175,7 +175,8 @@ pub struct Segment {
     pub payload: u32,
     /// Where the payload begins in the frame.
     pub payload_at: u32,
-    /// The payload's first byte, 0 where there is none.
+    /// The payload's first byte, 0 where there is none; read only where a client may begin
+    /// ([`Flow::may_begin`](crate::flow::Flow::may_begin)).
     pub first: u8,
     /// Segments on the wire that this packet stands for (GSO), at least 1.
     pub segments: u32,

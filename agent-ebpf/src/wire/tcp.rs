@@ -77,7 +77,6 @@ pub fn parse<F: Frame>(frame: &F, at: &Place, s: &mut Segment) -> Result<(), Hea
     s.bytes = s.payload + s.segments * (at.ip_header_len + header_len);
     s.payload_at = at.offset + header_len;
     s.tls_alert = tls_alert(frame, s.payload_at, s.payload);
-    s.first = first(frame, at.offset + (header_len - 1), s.payload);
     Ok(())
 }
 
@@ -101,13 +100,9 @@ const HEADERS: u32 = 0x1fff;
 /// A TLS record that opens a handshake begins with it (RFC 8446, 5.1).
 pub(crate) const TLS_HANDSHAKE: u8 = 22;
 
-/// The payload's first byte, which follows the one at `before`; 0 where there is none, or none was captured.
+/// The payload's first byte, which follows the one at `before`; 0 where none was captured.
 #[inline(always)]
-pub(crate) fn first<F: Frame>(frame: &F, before: u32, payload: u32) -> u8 {
-    // At tc a read beyond the end costs as much as a table.
-    if payload == 0 {
-        return 0;
-    }
+pub(crate) fn first<F: Frame>(frame: &F, before: u32) -> u8 {
     // Two at once: that there is one alone at the very end the kernel's verifier does not see; nor that a number less one
     // is not below 0.
     match frame.load::<2>(core::hint::black_box(before) & HEADERS) {

@@ -89,7 +89,6 @@ fn expected(v6: bool) -> Segment {
         ack: SeqNum(0x0506_0708),
         window: 0x2000,
         payload: 4,
-        first: b'a',
         bytes: if v6 { 64 } else { 44 },
         ..Segment::blank()
     }

@@ -29,8 +29,8 @@ const OFTEN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_
 /// How often at most closed connections that are out of their TIME-WAIT window are forgotten: it is a large table, and a
 /// window of a minute.
 const FORGET: Duration = Duration::from_secs(10);
-/// A sweep of the flows may take this part of a processor at most, and one of the closed five-tuples: with large
-/// tables they come less often.
+/// Looking through the flows may take this part of a processor at most, and through the closed five-tuples: with large
+/// tables sweeps come less often. What there is to let go of costs as much later.
 const SHARE: u32 = 20;
 /// The same while a sweep finds a table of flows more than half full: room comes first.
 const SHARE_CROWDED: u32 = 2;
@@ -94,10 +94,16 @@ impl Monitor {
             let (began, spent) = (Instant::now(), sys::thread_time());
             let forget = began >= forget_at || !ending.is_empty();
             let swept = self.sweep(began - last, forget, &ending);
-            let freed = swept.and_then(|()| if ending.is_empty() { Ok(()) } else { self.free(&ending) });
-            if let Err(e) = freed {
+            let freed = swept.and_then(|took| {
+                if !ending.is_empty() {
+                    self.free(&ending)?;
+                }
+                Ok(took)
+            });
+            let letting_go = freed.unwrap_or_else(|e| {
                 error!(error = %e, "cannot sweep the tables; old flows stay until this works");
-            }
+                Duration::ZERO
+            });
             end_at = Instant::now() + OFTEN.0;
             if let Err(e) = self.prove_legs() {
                 error!(
@@ -112,7 +118,7 @@ impl Monitor {
             last = began;
             // Not the time that has passed: where others keep the processors busy that would make it come less often, and
             // the tables fill.
-            let spent = sys::thread_time().saturating_sub(spent);
+            let spent = sys::thread_time().saturating_sub(spent + letting_go);
             // What the closed five-tuples cost is paid for by when they are looked at next: if the flows
             // waited for it, too, their tables would be full before the next sweep.
             if forget {
@@ -151,8 +157,8 @@ impl Monitor {
     }
 
     /// Sweeps the tables; the sweep before began `since` ago. What is kept is held for each connection by itself: the ring is
-    /// read and scrapes are answered meanwhile. All is ended that is at the points `ending`.
-    fn sweep(&self, since: Duration, forget: bool, ending: &[usize]) -> Result<()> {
+    /// read and scrapes are answered meanwhile. All is ended that is at the points `ending`. What letting go of flows took.
+    fn sweep(&self, since: Duration, forget: bool, ending: &[usize]) -> Result<Duration> {
         let (limits, room, names, allowed) = {
             let in_force = self.in_force();
             let room = in_force.room as usize;
@@ -212,8 +218,9 @@ impl Monitor {
         records.log.flush();
         let found = |place: usize| swept.entries[place] + gone[place / 4];
         records.crowded = FLOWS.iter().any(|place| 2 * found(*place) > self.capacities[*place].1);
+        let letting_go = swept.letting_go;
         records.swept = swept;
-        Ok(())
+        Ok(letting_go)
     }
 }
 

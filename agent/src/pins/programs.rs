@@ -27,7 +27,7 @@ pub struct Home {
 }
 
 impl Home {
-    /// That of a build in a directory of tables; an unfinished one is made anew.
+    /// That of a build in a directory of tables; an unfinished one is made anew, but for what has a name of its own there.
     ///
     /// # Errors
     /// Where something there is not ours.
@@ -37,12 +37,13 @@ impl Home {
         let is_complete = wanted.chain(own_tables()).all(|name| path.join(name).exists());
         if path.exists() {
             check(&path, tables)?;
+        } else {
+            fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         if !is_complete {
-            if path.exists() {
-                remove_tree(&path)?;
+            for pin in ours().map(|name| path.join(name)).filter(|pin| pin.exists()) {
+                fs::remove_file(&pin).with_context(|| format!("cannot remove {}", pin.display()))?;
             }
-            fs::create_dir(&path).with_context(|| format!("cannot make {}", path.display()))?;
         }
         Ok(Self { path, is_complete })
     }
@@ -65,8 +66,17 @@ impl Home {
 fn check(path: &Path, tables: &Path) -> Result<()> {
     let (shapes, there) = (Shapes::read()?, |name: &&str| path.join(name).exists());
     own_tables().filter(there).try_for_each(|name| shapes.check(&path.join(name), name, None))?;
-    let mut programs = NEEDED.into_iter().chain([XDP_INGRESS]).filter(there);
+    let mut programs = programs().filter(there);
     programs.try_for_each(|name| check_program(&path.join(name), name, &tables.join(maps::SLOTS4)))
+}
+
+/// What may be pinned there.
+fn ours() -> impl Iterator<Item = &'static str> {
+    programs().chain(own_tables())
+}
+
+fn programs() -> impl Iterator<Item = &'static str> {
+    NEEDED.into_iter().chain([XDP_INGRESS])
 }
 
 /// The tables that belong to the programs alone.

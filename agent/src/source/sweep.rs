@@ -11,7 +11,10 @@ use crate::{
     },
     config::Limits,
     pins::journal::Journal,
-    sys::map::{self, BPF_F_LOCK},
+    sys::{
+        self,
+        map::{self, BPF_F_LOCK},
+    },
 };
 use agent_ebpf::{
     anomaly::{Anomaly, Outcome, reuse},
@@ -53,6 +56,8 @@ pub struct Sweep {
     pub entries: [u64; 8],
     /// Closed connections of each point that found no room, so that a reuse of their five-tuples goes unnoticed.
     pub closed_full: Vec<u64>,
+    /// Processor time that it took to let go of flows: as much as it would take later.
+    pub letting_go: Duration,
 }
 
 /// What a sweep tells of a connection, as it comes to it.
@@ -66,7 +71,7 @@ pub enum Told<'a> {
     Settled(Sight),
 }
 
-/// Flows that are let go of at once: as many as a sweep keeps.
+/// What is let go of at once: as much as a sweep keeps.
 const AT_ONCE: usize = 1024;
 
 /// What is to be done with a flow.
@@ -202,7 +207,7 @@ impl Pass<'_> {
         over: impl Iterator<Item = (K, Flow)>,
         gone: &mut HashSet<K>,
     ) -> io::Result<u64> {
-        let mut n = 0;
+        let (mut n, began) = (0, sys::thread_time());
         for (key, flow) in over {
             let moved = flow.has(Flow::MOVED);
             if let Some(journal) = self.how.journal.filter(|_| !moved && !flow.has(Flow::ENDED)) {
@@ -215,6 +220,7 @@ impl Pass<'_> {
                 gone.extend((!moved).then_some(key));
             }
         }
+        self.out.letting_go += sys::thread_time().saturating_sub(began);
         Ok(n)
     }
 
@@ -250,6 +256,11 @@ impl Pass<'_> {
         };
         let end = end(&mut flow, close);
         self.count(key, &flow, end);
+        // Told all the same where it cannot be remembered: it is counted.
+        let counts = Self::counts(family, key, &flow);
+        let told = counts.as_ref().copied().unwrap_or_default();
+        (self.told)(Told::Ended(EndRecord { head: head(key.any(), &flow, self.now), counts: told, flow }));
+        counts?;
         if flow.closed() && !self.is_ending(&key) {
             match map::update(fd(&family.closed), &key, &Closed::of(&flow), 0) {
                 Err(e) if e.raw_os_error() == Some(libc::E2BIG) => {
@@ -260,8 +271,6 @@ impl Pass<'_> {
                 done => done?,
             }
         }
-        let counts = Self::counts(family, key, &flow)?;
-        (self.told)(Told::Ended(EndRecord { head: head(key.any(), &flow, self.now), counts, flow }));
         Ok(())
     }
 
@@ -281,15 +290,21 @@ impl Pass<'_> {
     /// Let go of five-tuples whose TIME-WAIT is over.
     fn closed<K: Key>(&mut self, family: &Family, entry: usize) -> io::Result<()> {
         let limit = nanos(self.limits.time_wait + CLOSED_MARGIN);
-        let (mut over, mut entries) = (Vec::new(), 0);
+        let (mut over, mut entries, mut done) = (Vec::with_capacity(AT_ONCE), 0, Ok(()));
         map::for_each(fd(&family.closed), 0, |key: &K, closed: &Closed| {
-            entries += 1;
-            if self.now.since(closed.at) > limit || self.is_ending(key) {
-                over.push(*key);
+            if done.is_err() || (self.now.since(closed.at) <= limit && !self.is_ending(key)) {
+                entries += 1;
+                return;
+            }
+            over.push(*key);
+            if over.len() == AT_ONCE {
+                done = map::delete_all(fd(&family.closed), &over);
+                over.clear();
             }
         })?;
+        done?;
         map::delete_all(fd(&family.closed), &over)?;
-        self.out.entries[entry] = entries - over.len() as u64;
+        self.out.entries[entry] = entries;
         Ok(())
     }
 }

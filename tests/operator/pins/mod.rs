@@ -1,5 +1,6 @@
 //! Restarts without a blind moment: what an agent with `--pin` leaves behind, the next one goes on with.
 
+mod frozen;
 mod killed;
 mod migrated;
 mod owned;
@@ -9,6 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use agent::sys::cell::Cell;
 use harness::agent::{Agent, Launch, left_attached};
 use harness::tcp::{self, Dial, Serve, Server};
 use harness::topology::{CLIENT, SERVER};
@@ -136,6 +138,16 @@ fn counts_and_flows_go_on_after_sigkill_and_after_sigterm() {
         .map(|what| metrics.get(&format!("fivetuple_ring_{what}_total"), &[]));
     assert_eq!(submitted, received + lost, "every record is accounted for");
     end(third);
+
+    // As if a start had been broken off while it pinned them; what has a name of its own there is in nobody's way.
+    let stranger = own.join("stranger");
+    Cell::holding(&[1]).and_then(|cell| cell.pin(&stranger)).expect("a map can be pinned");
+    fs::remove_file(own.join("ft_take")).expect("pins can be removed");
+    let fourth = launch().start(&world.gateway);
+    tcp::echo(&mut long, 100);
+    echoed(&fourth, 57_200);
+    assert!(own.join("ft_take").exists() && stranger.exists(), "{:?}", bpffs.pins());
+    end(fourth);
     let said = detach(&world, &bpffs);
     for words in ["outside: took ft_tc_in off tcx", "inside: took ft_tc_out off tcx", "removed the tables"] {
         assert!(said.contains(words), "{words} is not in {said}");
