@@ -18,7 +18,6 @@ const PROG_LOAD: libc::c_long = 5;
 const LINK_CREATE: libc::c_long = 28;
 const LINK_GET_FD_BY_ID: libc::c_long = 30;
 const LINK_GET_NEXT_ID: libc::c_long = 31;
-const LINK_DETACH: libc::c_long = 34;
 
 static LICENCE: &[u8] = b"GPL\0";
 
@@ -166,10 +165,7 @@ pub fn take_off(namespace: &NetNs, interface: &str) -> usize {
         let facts = Facts::of(link.as_fd()).expect("a link tells of itself");
         let is_there = facts.number("ifindex") == Some(index);
         if is_there && facts.number("prog_id").is_some_and(|id| programs.contains(&id)) {
-            let descriptor = link.as_raw_fd();
-            // SAFETY: the kernel reads the one word given.
-            let done = unsafe { libc::syscall(libc::SYS_bpf, LINK_DETACH, &raw const descriptor, 4) };
-            assert_eq!(done, 0, "{}", io::Error::last_os_error());
+            pin::detach(link.as_fd()).expect("a link lets its program go");
             taken += 1;
         }
     }

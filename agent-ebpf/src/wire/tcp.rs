@@ -100,7 +100,8 @@ const HEADERS: u32 = 0x1fff;
 /// A TLS record that opens a handshake begins with it (RFC 8446, 5.1).
 pub(crate) const TLS_HANDSHAKE: u8 = 22;
 
-/// The payload's first byte, which follows the one at `before`; 0 where none was captured.
+/// The payload's first byte, which follows the one at `before`; 0 where none was captured. To be asked for only where there is
+/// payload: at tc a read beyond the end costs as much as a table.
 #[inline(always)]
 pub(crate) fn first<F: Frame>(frame: &F, before: u32) -> u8 {
     // Two at once: that there is one alone at the very end the kernel's verifier does not see; nor that a number less one

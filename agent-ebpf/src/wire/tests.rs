@@ -1,6 +1,6 @@
 //! One segment behind every link layer and in every tunnel: it must read the same behind all of them.
 
-use super::{Addr, Flags, Frame, Link, QUOTED, Segment};
+use super::{Addr, Flags, Frame, Link, QUOTED, Segment, tcp};
 use crate::{health::Health, seq::SeqNum};
 use proptest::prelude::*;
 
@@ -40,6 +40,9 @@ fn read_any(bytes: &[u8], link: Link, tunnels: bool) -> Result<(Segment, Vec<u8>
     s.read(&frame)?;
     let mut quoted = [0; QUOTED];
     let n = frame.quote(s.payload_at, s.payload, &mut quoted);
+    if s.payload > 0 {
+        s.first = tcp::first(&frame, s.payload_at - 1);
+    }
     (s.cursor, s.payload_at) = (0, 0);
     Ok((s, quoted[..n as usize].to_vec()))
 }
@@ -89,6 +92,7 @@ fn expected(v6: bool) -> Segment {
         ack: SeqNum(0x0506_0708),
         window: 0x2000,
         payload: 4,
+        first: b'a',
         bytes: if v6 { 64 } else { 44 },
         ..Segment::blank()
     }

@@ -93,14 +93,11 @@ impl Monitor {
             }
             let (began, spent) = (Instant::now(), sys::thread_time());
             let forget = began >= forget_at || !ending.is_empty();
-            let swept = self.sweep(began - last, forget, &ending);
-            let freed = swept.and_then(|took| {
-                if !ending.is_empty() {
-                    self.free(&ending)?;
-                }
-                Ok(took)
-            });
-            let letting_go = freed.unwrap_or_else(|e| {
+            let swept = match self.sweep(began - last, forget, &ending) {
+                Ok(took) if !ending.is_empty() => self.free(&ending).map(|()| took),
+                done => done,
+            };
+            let letting_go = swept.unwrap_or_else(|e| {
                 error!(error = %e, "cannot sweep the tables; old flows stay until this works");
                 Duration::ZERO
             });

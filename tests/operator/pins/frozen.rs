@@ -11,7 +11,7 @@ use harness::topology::Version;
 use harness::{Bpffs, Gateway, eventually};
 use nix::sys::signal::Signal;
 
-use super::detach;
+use super::{detach, end};
 use crate::hand::{By, Hand, quiet};
 use crate::watch::{DEADLINE, Expected, configuration, eventually_exactly, exactly};
 
@@ -56,6 +56,6 @@ fn an_end_is_counted_and_told_although_the_sweep_that_finds_it_fails() {
 
     let second = launch().start(&world.gateway);
     exactly(&second, "connections_closed_total", &[], &ended);
-    super::end(second);
+    end(second);
     detach(&world, &bpffs);
 }

@@ -68,6 +68,45 @@ fn a_connection_moves_from_table_to_table_and_ends_with_a_record() {
 }
 
 #[test]
+fn tls_is_known_by_what_the_client_says_first_whichever_way_it_goes() {
+    let client = ([192, 0, 2, 9], 50_000);
+    let data = |from, to, seq, ack, payload: [u8; 3]| {
+        let mut f = frame(from, to, Flags::ACK | Flags::PSH, seq, ack);
+        f[17] += 3;
+        f.extend(payload);
+        f
+    };
+    let (hello, plain) = ([22, 3, 1], *b"GET");
+    let said = |met: bool, short: bool, client_says: [[u8; 3]; 2]| {
+        let mut host = host(Room::default());
+        if met {
+            shake_hands(&mut host, client);
+        }
+        // A server that speaks first says nothing of it.
+        let greeting = data(SERVER, client, 100, 10, hello);
+        let [first, second] = client_says;
+        let [first, second] =
+            [(10, first), (13, second)].map(|(seq, says)| data(client, SERVER, seq, 103, says));
+        for (f, direction) in
+            [(greeting, Direction::Egress), (first, Direction::Ingress), (second, Direction::Ingress)]
+        {
+            if short {
+                host.pass(&f.as_slice(), 7, direction, Nanos(9_000));
+            } else {
+                host.feed(&f.as_slice(), 7, direction, Nanos(9_000));
+            }
+        }
+        let flow = host.flows().next().unwrap().1;
+        assert_eq!(flow.half[usize::from(flow.client)].bytes, 6);
+        flow.has(Flow::TLS)
+    };
+    for (met, short) in [(true, true), (true, false), (false, true), (false, false)] {
+        assert!(said(met, short, [hello, plain]), "met {met}, short {short}");
+        assert!(!said(met, short, [plain, hello]), "met {met}, short {short}");
+    }
+}
+
+#[test]
 fn a_segment_without_a_scoreboard_is_counted_on_its_flow_and_not_judged() {
     let mut host = host(Room { scores: [0, 0], ..Room::default() });
     let client = ([192, 0, 2, 9], 50_000);
