@@ -7,21 +7,21 @@
 use super::{
     Names,
     rows::{Sight, seconds},
+    seen::Seen,
     series::{Labels, counters},
+    waiting::Waiting,
 };
 use crate::{
     connection::{Clock, Connection},
     locate::way::{Way, injected},
 };
-use agent_ebpf::{flow::Flow, label::Side, time::Nanos};
-use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    fmt::Result,
+use agent_ebpf::{
+    flow::{Flow, FlowKey},
+    label::Side,
+    time::Nanos,
 };
-
-/// Connections that are waited for at once.
-const ROOM: usize = 65_536;
+use prometheus_client::{encoding::DescriptorEncoder, metrics::MetricType};
+use std::{collections::BTreeMap, fmt::Result};
 
 /// Upper bounds of all buckets but the last, nanoseconds: a host forwards in microseconds, and its queues hold milliseconds.
 pub const BOUNDS: [u64; 14] = [
@@ -78,22 +78,10 @@ pub struct SideFigures {
     pub sum: u64,
 }
 
-/// Both initial sequence numbers.
-type Numbers = (u32, u32);
-
-/// What a point knows of a connection.
-#[derive(Debug, Clone, Copy)]
-struct Seen {
-    sight: Sight,
-    /// Nothing comes after it.
-    last: bool,
-}
-
 /// The comparison under way.
 #[derive(Debug, Default)]
 pub struct Inside {
-    waiting: HashMap<Numbers, Vec<Seen>>,
-    due: VecDeque<(Nanos, Numbers)>,
+    waiting: Waiting,
     figures: BTreeMap<Pair, Figures>,
     left_out: u64,
 }
@@ -102,61 +90,45 @@ impl Inside {
     /// Takes the state of a connection that has ended at a point; the `last` one, or that of its end.
     pub fn take(&mut self, sight: &Sight, now: Nanos, last: bool) {
         let Some(numbers) = sight.numbers().filter(|_| !sight.flow.has(Flow::JOINED_LATE)) else { return };
-        let seen = Seen { sight: *sight, last };
-        if let Some(group) = self.waiting.get_mut(&numbers) {
-            match group.iter_mut().find(|known| known.sight.key == sight.key) {
-                Some(known) if known.last => {}
-                Some(known) => *known = seen,
-                None => {
-                    // Not room for four: a connection passes two points, seldom more.
-                    group.reserve_exact(1);
-                    group.push(seen);
-                }
-            }
-        } else if self.waiting.len() < ROOM {
-            self.waiting.insert(numbers, vec![seen]);
-            self.due.push_back((now, numbers));
-        } else {
+        if !self.waiting.take(numbers, Seen::of(sight, last), now) {
             self.left_out += 1;
         }
     }
 
     /// Compares those whose first point told so many nanoseconds ago: of those no more is to come, unless `stays` says that
-    /// a connection's last state is still to be told.
+    /// a connection's last state is still to be told, by its key and its first packet at a point.
     pub fn settle<E>(
         &mut self,
         now: Nanos,
         patience: u64,
-        mut stays: impl FnMut(&Sight) -> std::result::Result<bool, E>,
+        mut stays: impl FnMut(FlowKey, Nanos) -> std::result::Result<bool, E>,
     ) -> std::result::Result<(), E> {
-        while let Some((since, numbers)) = self.due.front().copied() {
+        let mut group = Vec::new();
+        while let Some((since, numbers)) = self.waiting.oldest() {
             if now.since(since) < patience {
                 break;
             }
-            let group = self.waiting.get(&numbers).into_iter().flatten();
             let mut more = false;
-            for seen in group.filter(|seen| !seen.last) {
-                more |= stays(&seen.sight)?;
+            for seen in self.waiting.of(numbers).filter(|seen| !seen.last) {
+                more |= stays(seen.key, seen.opened)?;
             }
-            self.due.pop_front();
             if more {
-                self.due.push_back((now, numbers));
+                self.waiting.postpone(now);
                 continue;
             }
-            let mut group = self.waiting.remove(&numbers).unwrap_or_default();
-            group.sort_by_key(|seen| seen.sight.flow.opened);
+            self.waiting.pop(&mut group);
+            group.sort_by_key(|seen| seen.opened);
             for pair in group.windows(2) {
                 self.compare(&pair[0], &pair[1]);
             }
         }
+        self.waiting.give_back();
         Ok(())
     }
 
     /// Forgets all of some points.
     pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
-        for group in self.waiting.values_mut() {
-            group.retain(|seen| !is_one(seen.sight.key.point()));
-        }
+        self.waiting.retain(|seen| !is_one(seen.key.point()));
         self.figures.retain(|pair, _| !is_one(pair.from) && !is_one(pair.to));
     }
 
@@ -172,14 +144,14 @@ impl Inside {
 
     fn compare(&mut self, near: &Seen, far: &Seen) {
         let whole = near.last && far.last;
-        let (near, far) = (&near.sight, &far.sight);
+        let (near, far) = (near.sight(), far.sight());
         let (from, to) = (near.key.point(), far.key.point());
         if from == to {
             return;
         }
         // Neither names nor the wall clock play a part.
         let of = |sight: &Sight| Connection::of(sight, &Names::default(), Clock::of_capture());
-        let (near, far, svc) = (of(near), of(far), near.flow.svc);
+        let (near, far, svc) = (of(&near), of(&far), near.flow.svc);
         let figures = self.figures.entry(Pair { from, to, svc }).or_default();
         figures.connections += 1;
         let ways = [Way::of(Side::Client, &near, &far, whole), Way::of(Side::Server, &far, &near, whole)];
@@ -289,13 +261,9 @@ pub fn encode(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::aggregate::waiting::ROOM;
     use agent_ebpf::{
-        flow::{FlowKey, FlowKey4},
-        half::Half,
-        phase::Phase,
-        scoreboard::Counts,
-        seq::SeqNum,
-        traffic::Close,
+        flow::FlowKey4, half::Half, phase::Phase, scoreboard::Counts, seq::SeqNum, traffic::Close,
     };
 
     /// A connection at a point, opened there at a time.
@@ -324,7 +292,7 @@ mod tests {
 
     /// At this time, after 100 ns; at these points connections stay in the table.
     fn settle(inside: &mut Inside, now: u64, stays: &[u8]) {
-        let stays = |sight: &Sight| Ok::<_, std::convert::Infallible>(stays.contains(&sight.key.point()));
+        let stays = |key: FlowKey, _| Ok::<_, std::convert::Infallible>(stays.contains(&key.point()));
         inside.settle(Nanos(now), 100, stays).unwrap();
     }
 
@@ -348,11 +316,7 @@ mod tests {
         assert_eq!((first.sides[0].sum, first.sides[1].sum), (40_000, 40_000));
         assert_eq!((first.sides[0].buckets[2], second.sides[0].buckets[2]), (1, 1));
         settle(&mut inside, 120, &[]);
-        assert_eq!(
-            (inside.figures().len(), inside.waiting.len(), inside.due.len()),
-            (2, 0, 0),
-            "one point alone"
-        );
+        assert_eq!((inside.figures().len(), inside.waiting.len()), (2, 0), "one point alone");
     }
 
     #[test]
@@ -389,7 +353,7 @@ mod tests {
         }
         settle(&mut inside, 400, &[]);
         assert_eq!(figures(&inside), (3, 0, 1), "what came after the end at one point was not lost");
-        assert_eq!((inside.waiting.len(), inside.due.len()), (0, 0));
+        assert_eq!(inside.waiting.len(), 0);
     }
 
     #[test]

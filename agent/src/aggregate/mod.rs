@@ -9,9 +9,11 @@ pub mod foreign;
 pub mod inside;
 pub mod metrics;
 pub mod rows;
+mod seen;
 pub(crate) mod series;
 pub mod shown;
 pub mod snapshot;
+mod waiting;
 
 use crate::config::{OTHER_SERVICE, Watch};
 use shown::Shown;

@@ -210,7 +210,7 @@ impl Monitor {
         records.foreign.open(met);
         // The last point tells a sweep after the first at the latest, and one to spare.
         let patience = nanos(sweep::LINGER + 2 * since);
-        let stays = |sight: &Sight| self.maps.has(sight.key, sight.flow.opened);
+        let stays = |key, opened| self.maps.has(key, opened);
         records.inside.settle(clock, patience, stays).context("cannot look a flow up")?;
         records.log.flush();
         let found = |place: usize| swept.entries[place] + gone[place / 4];
