@@ -5,6 +5,7 @@ use agent::{
     config::{Limits, Service, Watch, file},
     probe,
     source::{
+        closed::{Part, Turn},
         maps::{Maps, fd},
         slots,
         sweep::{self, How, Sweep, Told},
@@ -29,8 +30,15 @@ const SECOND: u64 = 1_000_000_000;
 
 /// Tables for two points; no program uses them.
 fn tables() -> Maps {
-    let text = "interfaces: [{name: a}, {name: b}]\ntables: {flows: 8192, half_open: 1024, closed: 1024}";
-    let file = file::parse(text, std::path::Path::new("")).unwrap();
+    tables_for(1024)
+}
+
+/// The same, with room for so many closed five-tuples.
+fn tables_for(closed: u32) -> Maps {
+    let text = format!(
+        "interfaces: [{{name: a}}, {{name: b}}]\ntables: {{flows: 8192, half_open: 1024, closed: {closed}}}"
+    );
+    let file = file::parse(&text, std::path::Path::new("")).unwrap();
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
     let mut ebpf = probe::open(&watch, ROOM, (6, 0), true)
         .unwrap_or_else(|e| panic!("{e:#}: run this as root (cargo xtask test does)"));
@@ -195,4 +203,40 @@ fn a_flow_that_went_on_since_it_was_read_is_not_let_go() {
     // Its slot is the next to be taken.
     establish(&mut maps, [(key4(2), there)]);
     assert_eq!(maps.high().unwrap(), [1, 0]);
+}
+
+#[test]
+fn closed_five_tuples_are_forgotten_a_part_at_a_time_each_looked_at_once() {
+    let (maps, now) = (tables_for(40_000), sys::monotonic());
+    for port in 1..=30_000 {
+        let seconds_ago = if port % 3 == 0 { 100 } else { 1 };
+        put(
+            &maps.v4.closed,
+            key4(port),
+            Closed { at: Nanos(now.0 - seconds_ago * SECOND), ..Closed::default() },
+        );
+    }
+    put(
+        &maps.v6.closed,
+        FlowKey6 { ports: 5, ..FlowKey6::default() },
+        Closed { at: now, ..Closed::default() },
+    );
+    let (limits, mut own) = (Limits::default(), vec![Totals::default(); 2 * ROOM as usize]);
+    let (mut closed, mut found) = (<[Turn; 2]>::default(), vec![]);
+    while !closed.iter().all(|turn| turn.done) {
+        let how = How { forget: Some(Part { from: closed, most: [6_000; 2] }), ..How::usual(&limits) };
+        let swept = sweep::sweep(&maps, &mut own, ROOM as usize, &limits, now, how, &mut |_| {}).unwrap();
+        closed = swept.closed;
+        found.push(swept.entries[2]);
+        assert!(closed[1].done && closed[1].found == 1 && found.len() < 10);
+    }
+    assert_eq!(found.last(), Some(&20_000), "{found:?}");
+    assert!((4..=5).contains(&found.len()) && found.is_sorted(), "{found:?}");
+    let mut left = 0;
+    map::for_each(fd(&maps.v4.closed), 0, |key: &FlowKey4, _: &Closed| {
+        left += 1;
+        assert_ne!((key.ports & 0xffff) % 3, 0);
+    })
+    .unwrap();
+    assert_eq!(left, 20_000);
 }

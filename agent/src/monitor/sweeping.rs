@@ -9,6 +9,7 @@ use crate::{
     },
     pins::Pins,
     source::{
+        closed::Part,
         maps::add,
         sweep::{self, How, Told},
     },
@@ -27,7 +28,7 @@ use tracing::{error, info, warn};
 /// thousands of new connections a second they would fill the table.
 const OFTEN: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(1));
 /// How often at most closed connections that are out of their TIME-WAIT window are forgotten: it is a large table, and a
-/// window of a minute.
+/// window of a minute. A full one is looked through in that time, by each sweep a part, which flows must not wait for.
 const FORGET: Duration = Duration::from_secs(10);
 /// Looking through the flows may take this part of a processor at most, and through the closed five-tuples: with large
 /// tables sweeps come less often. What there is to let go of costs as much later.
@@ -36,6 +37,8 @@ const SHARE: u32 = 20;
 const SHARE_CROWDED: u32 = 2;
 /// Places of the tables of the half-open among the entries of a sweep.
 const HALF_OPEN: [usize; 2] = [1, 5];
+/// Places of the tables of closed five-tuples among the entries of a sweep.
+const CLOSED: [usize; 2] = [2, 6];
 /// Places of the tables of flows among the entries of a sweep.
 const FLOWS: [usize; 4] = [0, 1, 4, 5];
 
@@ -74,13 +77,26 @@ impl Flood {
     }
 }
 
+/// What a sweep spent, and left.
+#[derive(Debug, Default)]
+struct Took {
+    /// As in [`sweep::Sweep`].
+    letting_go: Duration,
+    /// As there.
+    forgetting: Duration,
+    /// There are closed five-tuples that the next one is to look at.
+    more: bool,
+}
+
 impl Monitor {
     /// Sweeps until `stop`.
     pub(super) fn keep_sweeping(&self, stop: &AtomicBool) {
         // Letting go of a flow must not be broken off: Linux 5.10 says of neither end whether it was done.
         sys::block_signals();
-        let (mut last, mut cost) = (Instant::now(), Duration::ZERO);
-        let (mut sweep_at, mut forget_at, mut end_at) = (last, last, last);
+        let mut last = Instant::now();
+        let (mut sweep_at, mut end_at) = (last, last);
+        // The first sweep finds out how many closed five-tuples there are.
+        let (mut forget_at, mut turn) = (None, None);
         while !stop.load(Ordering::Relaxed) {
             // However long it is until the next sweep.
             if let Err(e) = self.watch_flood() {
@@ -92,14 +108,17 @@ impl Monitor {
                 continue;
             }
             let (began, spent) = (Instant::now(), sys::thread_time());
-            let forget = began >= forget_at || !ending.is_empty();
+            let forget = match forget_at {
+                Some(at) if ending.is_empty() => (began >= at).then(|| self.next_part(began - last)),
+                _ => Some(Part::whole()),
+            };
             let swept = match self.sweep(began - last, forget, &ending) {
                 Ok(took) if !ending.is_empty() => self.free(&ending).map(|()| took),
                 done => done,
             };
-            let letting_go = swept.unwrap_or_else(|e| {
+            let took = swept.unwrap_or_else(|e| {
                 error!(error = %e, "cannot sweep the tables; old flows stay until this works");
-                Duration::ZERO
+                Took::default()
             });
             end_at = Instant::now() + OFTEN.0;
             if let Err(e) = self.prove_legs() {
@@ -115,16 +134,29 @@ impl Monitor {
             last = began;
             // Not the time that has passed: where others keep the processors busy that would make it come less often, and
             // the tables fill.
-            let spent = sys::thread_time().saturating_sub(spent + letting_go);
+            let cost = sys::thread_time().saturating_sub(spent + took.letting_go + took.forgetting);
             // What the closed five-tuples cost is paid for by when they are looked at next: if the flows
             // waited for it, too, their tables would be full before the next sweep.
-            if forget {
-                forget_at = began + FORGET.max(spent * SHARE);
-            } else {
-                cost = spent;
+            if forget.is_some() {
+                let (since, paid) = turn.get_or_insert((began, Duration::ZERO));
+                *paid += took.forgetting;
+                if took.more {
+                    forget_at = Some(began);
+                } else {
+                    forget_at = Some(*since + FORGET.max(*paid * SHARE));
+                    turn = None;
+                }
             }
             sweep_at = Instant::now() + (shortest / 4).clamp(OFTEN.0, OFTEN.1).max(cost * share);
         }
+    }
+
+    /// Closed five-tuples that a sweep looks at which comes `since` after the last one: as many of a full table as it takes
+    /// to be through in time.
+    fn next_part(&self, since: Duration) -> Part {
+        let most =
+            |place: usize| self.capacities[place].1 as f64 * since.as_secs_f64() / FORGET.as_secs_f64();
+        Part { from: self.records().swept.closed, most: CLOSED.map(|place| most(place) as u64 + 1) }
     }
 
     /// Notices a flood, and its end.
@@ -154,8 +186,8 @@ impl Monitor {
     }
 
     /// Sweeps the tables; the sweep before began `since` ago. What is kept is held for each connection by itself: the ring is
-    /// read and scrapes are answered meanwhile. All is ended that is at the points `ending`. What letting go of flows took.
-    fn sweep(&self, since: Duration, forget: bool, ending: &[usize]) -> Result<Duration> {
+    /// read and scrapes are answered meanwhile. All is ended that is at the points `ending`.
+    fn sweep(&self, since: Duration, forget: Option<Part>, ending: &[usize]) -> Result<Took> {
         let (limits, room, names, allowed) = {
             let in_force = self.in_force();
             let room = in_force.room as usize;
@@ -202,10 +234,14 @@ impl Monitor {
             pins.save_sweep(&mut records.own)?;
         }
         let mut swept = swept?;
-        if !forget {
-            for place in [2, 6] {
+        for (turn, place) in swept.closed.iter().zip(CLOSED) {
+            if !turn.done {
                 swept.entries[place] = records.swept.entries[place];
             }
+        }
+        let through = swept.closed.iter().all(|turn| turn.done);
+        if through {
+            swept.closed = Default::default();
         }
         records.foreign.open(met);
         // The last point tells a sweep after the first at the latest, and one to spare.
@@ -215,9 +251,13 @@ impl Monitor {
         records.log.flush();
         let found = |place: usize| swept.entries[place] + gone[place / 4];
         records.crowded = FLOWS.iter().any(|place| 2 * found(*place) > self.capacities[*place].1);
-        let letting_go = swept.letting_go;
+        let took = Took {
+            letting_go: swept.letting_go,
+            forgetting: swept.forgetting,
+            more: forget.is_some() && !through,
+        };
         records.swept = swept;
-        Ok(letting_go)
+        Ok(took)
     }
 }
 

@@ -3,7 +3,10 @@
 //! A connection that ends with a packet is counted by the programs; one that just falls silent is counted here,
 //! by the same rules and in the same places.
 
-use super::maps::{Family, Key, Maps, fd};
+use super::{
+    closed::{self, Part, Turn},
+    maps::{Family, Key, Maps, fd},
+};
 use crate::{
     aggregate::{
         rows::{Sight, is_open, nanos},
@@ -52,12 +55,16 @@ pub const TABLES: [(&str, &str); 8] = [
 pub struct Sweep {
     /// Open flows of each point and service.
     pub open: Vec<OpenFlows>,
-    /// Entries of each of [`TABLES`]; of the closed ones only when they are swept.
+    /// Entries of each of [`TABLES`]; of the closed ones only what `closed` has come to.
     pub entries: [u64; 8],
+    /// How far the closed ones of either family have been looked through.
+    pub closed: [Turn; 2],
     /// Closed connections of each point that found no room, so that a reuse of their five-tuples goes unnoticed.
     pub closed_full: Vec<u64>,
     /// Processor time that it took to let go of flows: as much as it would take later.
     pub letting_go: Duration,
+    /// And to look through closed ones.
+    pub forgetting: Duration,
 }
 
 /// What a sweep tells of a connection, as it comes to it.
@@ -106,8 +113,8 @@ pub(super) fn fate(flow: &Flow, now: Nanos, limits: &Limits, linger: Duration, o
 /// What a sweep is told beside the limits.
 #[derive(Debug, Clone, Copy)]
 pub struct How<'a> {
-    /// Closed connections out of their TIME-WAIT window are forgotten.
-    pub forget: bool,
+    /// Where closed connections out of their TIME-WAIT window are forgotten.
+    pub forget: Option<Part>,
     /// How long a connection that is being opened may be silent.
     pub opening: Duration,
     /// Is told of each flow that is about to be taken, and its end counted.
@@ -119,7 +126,7 @@ pub struct How<'a> {
 impl How<'_> {
     /// All there is to do, by the limits.
     pub fn usual(limits: &Limits) -> Self {
-        Self { forget: true, opening: limits.handshake_timeout, journal: None, ending: &[] }
+        Self { forget: Some(Part::whole()), opening: limits.handshake_timeout, journal: None, ending: &[] }
     }
 }
 
@@ -192,10 +199,7 @@ impl Pass<'_> {
         })?;
         self.out.entries[first + 3] -= stale.len() as u64;
         map::delete_all(fd(&family.scores), &stale)?;
-        if self.how.forget {
-            self.closed::<K>(family, first + 2)?;
-        }
-        Ok(())
+        self.closed::<K>(family, first)
     }
 
     /// Lets go of flows, unless something came since they were read; how many are gone. One by one: a SYN may take an ended
@@ -288,23 +292,15 @@ impl Pass<'_> {
     }
 
     /// Let go of five-tuples whose TIME-WAIT is over.
-    fn closed<K: Key>(&mut self, family: &Family, entry: usize) -> io::Result<()> {
+    fn closed<K: Key>(&mut self, family: &Family, first: usize) -> io::Result<()> {
+        let Some(Part { from, most }) = self.how.forget else { return Ok(()) };
+        let (began, i) = (sys::thread_time(), first / 4);
         let limit = nanos(self.limits.time_wait + CLOSED_MARGIN);
-        let (mut over, mut entries, mut done) = (Vec::with_capacity(AT_ONCE), 0, Ok(()));
-        map::for_each(fd(&family.closed), 0, |key: &K, closed: &Closed| {
-            if done.is_err() || (self.now.since(closed.at) <= limit && !self.is_ending(key)) {
-                entries += 1;
-                return;
-            }
-            over.push(*key);
-            if over.len() == AT_ONCE {
-                done = map::delete_all(fd(&family.closed), &over);
-                over.clear();
-            }
-        })?;
-        done?;
-        map::delete_all(fd(&family.closed), &over)?;
-        self.out.entries[entry] = entries;
+        let is_over = |key: &K, closed: &Closed| self.now.since(closed.at) > limit || self.is_ending(key);
+        let turn = closed::go_on(fd(&family.closed), from[i], most[i], is_over)?;
+        self.out.entries[first + 2] = turn.found;
+        self.out.closed[i] = turn;
+        self.out.forgetting += sys::thread_time().saturating_sub(began);
         Ok(())
     }
 }

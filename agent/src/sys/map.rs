@@ -179,21 +179,36 @@ pub fn range<V: Pod>(array: BorrowedFd<'_>, first: u32, to: &mut [V], elem_flags
     Ok(batch.count as usize)
 }
 
+/// Where a walk through a hash map goes on, as the kernel has it; none at the beginning. It holds as long as the map.
+pub type Cursor = Option<[u8; CURSOR]>;
+/// The kernel writes a key at most.
+const CURSOR: usize = 48;
+
 /// Visit every entry of a hash map. Entries that come or go meanwhile may be visited or not; those that stay
 /// are, once.
 pub fn for_each<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     elem_flags: u64,
-    mut visit: impl FnMut(&K, &V),
+    visit: impl FnMut(&K, &V),
 ) -> io::Result<()> {
+    walk(map, elem_flags, &mut None, u64::MAX, visit).map(drop)
+}
+
+/// The same from `here` on, which moves, until `most` entries were visited, or up to a batch more; whether that was the end.
+pub fn walk<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    elem_flags: u64,
+    here: &mut Cursor,
+    most: u64,
+    mut visit: impl FnMut(&K, &V),
+) -> io::Result<bool> {
+    const { assert!(size_of::<K>() <= CURSOR) };
     let mut size = BATCH;
     let (mut keys, mut values) = (vec![K::zeroed(); size], vec![V::zeroed(); size]);
-    // Where to go on: the kernel's own, at most a key long.
-    let (mut here, mut next) = (vec![0u8; size_of::<K>().max(8)], vec![0u8; size_of::<K>().max(8)]);
-    let mut first = true;
-    loop {
+    let (mut next, mut visited) = ([0; CURSOR], 0);
+    while visited < most {
         let mut batch = Batch {
-            in_batch: if first { 0 } else { here.as_ptr() as u64 },
+            in_batch: here.as_ref().map_or(0, |here| here.as_ptr() as u64),
             out_batch: next.as_mut_ptr() as u64,
             keys: keys.as_mut_ptr() as u64,
             values: values.as_mut_ptr() as u64,
@@ -213,17 +228,19 @@ pub fn for_each<K: Pod, V: Pod>(
                 values.resize(size, V::zeroed());
                 continue;
             }
-            Err(_) => return done.map(drop),
+            Err(_) => return done.map(|_| false),
         };
         for (key, value) in keys.iter().zip(&values).take(batch.count as usize) {
             visit(key, value);
         }
         if end {
-            return Ok(());
+            *here = None;
+            return Ok(true);
         }
-        std::mem::swap(&mut here, &mut next);
-        first = false;
+        *here = Some(next);
+        visited += u64::from(batch.count);
     }
+    Ok(false)
 }
 
 /// Delete entries of a hash map; those that are gone already are passed over.
