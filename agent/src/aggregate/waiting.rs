@@ -5,7 +5,7 @@
 //! is kept beside it, and [`SPARE`].
 
 use super::seen::Seen;
-use agent_ebpf::time::Nanos;
+use agent_ebpf::{layout::MAX_POINTS, time::Nanos};
 use std::{
     collections::VecDeque,
     hash::{BuildHasher as _, RandomState},
@@ -15,6 +15,11 @@ use std::{
 
 /// Connections that are waited for at once.
 pub const ROOM: usize = 65_536;
+/// What is kept of one connection: as many as there can be points. Who sends on both sides of a point may choose the same numbers
+/// for any number of connections.
+const OF_ONE: usize = MAX_POINTS as usize;
+/// What is kept of all together.
+const OF_ALL: usize = 4 * ROOM;
 /// Places that there is always memory for, once there was.
 const SPARE: usize = 1_024;
 
@@ -45,12 +50,11 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Takes what a point saw, for what it saw before unless that was the last; false where there is no room for one more
-    /// connection.
+    /// Takes what a point saw, for what it saw before unless that was the last; false where there is no room for one more.
     pub fn take(&mut self, numbers: Numbers, seen: Seen, now: Nanos) -> bool {
-        let (mut is_new, mut known) = (true, None);
+        let (mut there, mut known) = (0, None);
         for at in self.places_of(numbers) {
-            is_new = false;
+            there += 1;
             known = known.or(Some(at).filter(|at| self.places[*at].seen.key == seen.key));
         }
         if let Some(at) = known {
@@ -60,10 +64,10 @@ impl Waiting {
             }
             return true;
         }
-        if is_new {
-            if self.len() == ROOM {
-                return false;
-            }
+        if there == OF_ONE || self.places.len() == OF_ALL || (there == 0 && self.len() == ROOM) {
+            return false;
+        }
+        if there == 0 {
             self.due.push_back((now, numbers));
         }
         if self.heads.is_empty() {
@@ -220,6 +224,20 @@ mod tests {
         assert_eq!(pop(&mut waiting), first);
         assert_eq!(pop(&mut waiting), [(2, 110, true), (0, 111, true), (1, 112, true)]);
         assert_eq!((waiting.oldest(), waiting.len(), pop(&mut waiting)), (None, 0, vec![]));
+    }
+
+    #[test]
+    fn any_number_of_connections_with_the_same_numbers_takes_no_more_than_one_has_points() {
+        let mut waiting = Waiting::default();
+        let of_port = |port: u32| {
+            let key = FlowKey::V4(FlowKey4 { ports: port, ..FlowKey4::default() });
+            Seen::of(&Sight { key, flow: Flow::default(), counts: [Counts::default(); 2] }, true)
+        };
+        let taken = (0..1_000).filter(|port| waiting.take((1, 2), of_port(*port), Nanos(0))).count();
+        assert_eq!((taken, waiting.len()), (OF_ONE, 1));
+        assert!(waiting.take((1, 2), of_port(0), Nanos(0)), "it is there");
+        assert!(waiting.take((1, 3), of_port(0), Nanos(0)), "another one");
+        assert_eq!(pop(&mut waiting).len(), OF_ONE);
     }
 
     #[test]

@@ -240,7 +240,10 @@ impl Monitor {
             }
         }
         let through = swept.closed.iter().all(|turn| turn.done);
-        if through {
+        if forget.is_none() {
+            // A turn that an error broke off goes on from there.
+            swept.closed = records.swept.closed;
+        } else if through {
             swept.closed = Default::default();
         }
         records.foreign.open(met);
