@@ -202,14 +202,15 @@ pub struct Flow {
     /// kernel fills an entry from its beginning and without its lock: whoever still holds the entry's address and its
     /// lock then sees another tag, and never the tag of the one before over a state that is blank by half.
     pub tag: u32,
+    /// Who is at work on an entry of the flow table, in the kernel: [`Flow::SHORT`] and [`Flow::LONG`] times how many; 0 at rest,
+    /// and elsewhere.
+    pub busy: u32,
     /// A [`Phase`] code.
     pub phase: u8,
     /// Which half is the client's: 0 or 1.
     pub client: u8,
     /// `Flow::JOINED_LATE` and the like.
     pub bits: u16,
-    /// Initial sequence number of a SYN that came while the connection was open.
-    pub contender: SeqNum,
     /// First packet.
     pub opened: Nanos,
     /// Last SYN, of this connection or of the one that contends for its five-tuple.
@@ -258,13 +259,13 @@ pub struct Flow {
     pub request_segments: u16,
     /// The same of `asked_bytes`.
     pub asked_segments: u16,
-    /// Explicit padding, always 0.
-    pub reserved: u32,
+    /// Initial sequence number of a SYN that came while the connection was open.
+    pub contender: SeqNum,
 }
 const _: () = assert!(size_of::<Flow>() == 256);
 const _: () = assert!(core::mem::offset_of!(Flow, half) == 64);
 const _: () = assert!(core::mem::offset_of!(Flow, lock) == 0 && core::mem::offset_of!(Flow, tag) == 4);
-const _: () = assert!(core::mem::offset_of!(Flow, bits) < 16 && core::mem::offset_of!(Flow, opened) == 16);
+const _: () = assert!(core::mem::offset_of!(Flow, busy) == 8 && core::mem::offset_of!(Flow, opened) == 16);
 
 /// A flow in words. They are copied and blanked one by one: as a call of `memcpy` or `memset`, which the compiler would
 /// make of it, kernels before 6.8 refuse it under a lock, and the verifier walks through it byte by byte.
@@ -304,7 +305,12 @@ impl Flow {
     /// The RST that ended it was a middlebox's ([`crate::anomaly::reset::Origin`]).
     pub const RESET_BY_MIDDLEBOX: u16 = 1 << 13;
 
-    /// Copies all but the lock, which the verifier lets nobody read, to memory of a flow's size.
+    /// One packet on the short way ([`crate::quick`]), in [`Flow::busy`].
+    pub const SHORT: u32 = 1;
+    /// Somebody on the long way, or who reads or lets go of the flow.
+    pub const LONG: u32 = 1 << 16;
+
+    /// Copies all but the lock, which the verifier lets nobody read, and who is at work, to memory of a flow's size.
     ///
     /// # Safety
     /// `to` must be valid for writes of a `Flow`.
@@ -313,34 +319,38 @@ impl Flow {
         // SAFETY: as the caller promises.
         unsafe {
             to.cast::<u32>().write(0);
+            to.cast::<u32>().add(2).write(0);
             self.put_in(to);
         }
     }
 
-    /// The same into an entry, whose lock stays as it is.
+    /// The same into an entry, whose lock and who is at work there stay as they are; its bits last, by which others see that
+    /// all is there.
     ///
     /// # Safety
     /// `to` must be valid for writes of a `Flow`.
     #[inline(always)]
     pub unsafe fn put_in(&self, to: *mut Self) {
         let from: *const Self = self;
-        // SAFETY: both are flows, laid out as asserted above: the lock, four bytes, then whole words.
+        // SAFETY: both are flows, laid out as asserted above: lock, tag, who is at work, four bytes, then whole words.
         unsafe {
             to.cast::<u32>().add(1).write(from.cast::<u32>().add(1).read());
-            for i in 1..WORDS {
-                to.cast::<u64>().add(i).write(from.cast::<u64>().add(i).read_volatile());
+            for i in 2..WORDS {
+                to.cast::<u64>().add(i).write_volatile(from.cast::<u64>().add(i).read_volatile());
             }
+            to.cast::<u32>().add(3).write_volatile(from.cast::<u32>().add(3).read());
         }
     }
 
-    /// Blanks all but the lock, for the key of this tag. Without its bit the scoreboard counts as blank, too.
+    /// Blanks all but the lock and who is at work, for the key of this tag. Without its bit the scoreboard counts as blank, too.
     #[inline(always)]
     pub fn wipe(&mut self, tag: u32) {
         let flow: *mut Self = self;
-        // SAFETY: as for `copy_to`, the tag behind the lock; all zeroes are a blank flow.
+        // SAFETY: as for `put_in`; all zeroes are a blank flow.
         unsafe {
             flow.cast::<u32>().add(1).write(tag);
-            for i in 1..WORDS {
+            flow.cast::<u32>().add(3).write(0);
+            for i in 2..WORDS {
                 flow.cast::<u64>().add(i).write_volatile(0);
             }
         }

@@ -64,7 +64,7 @@ health! {
     HalfOpenFull = "half_open_full", Short: "segment counted but its connection not followed, the half-open table is full: a SYN flood, or raise tables.half_open",
     ClosedFull = "closed_full", Short: "closed connection not remembered, so that a reuse of its five-tuple goes unnoticed: raise tables.closed",
     ScoreboardFull = "scoreboard_full", Short: "segment counted but not judged, no room for its flow's scoreboard: raise tables.flows",
-    LostRace = "lost_race", Short: "segment counted but not judged, two other processors changed its flow at that moment",
+    LostRace = "lost_race", Short: "segment counted but not judged, two other processors changed its flow at that moment, or one that held it stood still",
     HolesForgotten = "holes_forgotten", Short: "more holes at once than a flow's scoreboard keeps; fills of the dropped ones are judged unknown",
     MapError = "map_error", Short: "a kernel map refused an operation it should allow",
     RingSubmitted = "ring_submitted", Ring: "records made for the ring buffer",

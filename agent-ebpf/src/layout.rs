@@ -74,6 +74,7 @@ maps! {
     SCRATCH = 1, "Per-CPU working memory of one packet.";
     OPTIONS = 1, "Per-CPU room for TCP options.";
     BLANK = 1, "Zeroes to make entries from.";
+    PASTIME = 1, "What is copied in place, so that time passes (`probe/lock.rs`).";
     TICK = 1, "Per-CPU `Tick`.";
     ROWS = 1, "What `ft_read` brought last: `AT_ONCE` times a `Row`; mapped by the daemon.";
     CLOCK = 1, "The time of the next packet, for tests that hand it in.";
@@ -103,7 +104,7 @@ pub const KEPT: [&str; 19] = [
 ];
 
 /// To be raised where what is in [`KEPT`] means something else and no size tells.
-const REVISION: u64 = 1;
+const REVISION: u64 = 2;
 
 /// Tells apart layouts of what is in [`KEPT`]: an agent goes on with the tables of another one of the same version only.
 pub const VERSION: u32 = version();
@@ -166,6 +167,8 @@ pub struct Config {
     pub xdp_frags: u32,
     /// 1: the kernel has a clock that is a few milliseconds late and costs next to nothing (Linux 5.11).
     pub coarse_clock: u32,
+    /// 1: the short way takes a flow by [`Flow::busy`] alone, without the kernel's lock.
+    pub own_lock: u32,
 }
 
 /// How the maps `INDEX4` and `INDEX6` are used, fixed when the programs are loaded.
@@ -217,8 +220,8 @@ pub struct Read {
     pub v6: u32,
     /// The next row.
     pub row: u32,
-    /// Explicit padding, always 0: a packet is at least an Ethernet header.
-    pub reserved: u32,
+    /// 1: a run has come to a flow that somebody holds, or to the end of the table; those after it do nothing.
+    pub over: u32,
 }
 const _: () = assert!(size_of::<Read>() == 16);
 
@@ -250,6 +253,9 @@ pub struct Tick {
     /// The clock then, nanoseconds.
     pub at: u64,
 }
+
+/// Four mebibytes, the most that an entry may have: to copy them takes some hundred microseconds.
+pub type Pastime = [u64; 1 << 19];
 
 /// An interface under watch.
 #[repr(C)]

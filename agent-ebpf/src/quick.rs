@@ -195,14 +195,16 @@ pub fn pass<W: World, F: Frame>(w: &W, frame: &F, p: &mut Plain, direction: Dire
     // SAFETY: as above.
     let begins = p.payload > 0 && unsafe { Flow::may_begin(entry, p.dir as usize) };
     let first = if begins { tcp::first(frame, p.header_end) } else { 0 };
-    w.lock(entry);
+    if !w.try_lock(entry) {
+        return false;
+    }
     // SAFETY: the lock makes this the only reference.
     let flow = unsafe { &mut *entry };
     let fits = flow.tag == tag && fits(flow, p, direction, exact);
     if fits {
         go_on(flow, p, first, now);
     }
-    w.unlock(entry);
+    w.release(entry);
     fits
 }
 

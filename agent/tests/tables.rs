@@ -17,6 +17,7 @@ use agent_ebpf::{
     flow::{Closed, Flow, FlowKey, FlowKey4, FlowKey6},
     half::Half,
     label::Side,
+    layout::maps as names,
     phase::Phase,
     record::EndRecord,
     scoreboard::Scoreboard,
@@ -24,6 +25,8 @@ use agent_ebpf::{
     traffic::{Close, Traffic},
     wire::Addr,
 };
+use aya::maps::Map;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 const ROOM: u32 = 4;
 const SECOND: u64 = 1_000_000_000;
@@ -35,6 +38,11 @@ fn tables() -> Maps {
 
 /// The same, with room for so many closed five-tuples.
 fn tables_for(closed: u32) -> Maps {
+    tables_and_slots(closed).0
+}
+
+/// The same, and the slots of IPv4 flows.
+fn tables_and_slots(closed: u32) -> (Maps, OwnedFd) {
     let text = format!(
         "interfaces: [{{name: a}}, {{name: b}}]\ntables: {{flows: 8192, half_open: 1024, closed: {closed}}}"
     );
@@ -42,7 +50,9 @@ fn tables_for(closed: u32) -> Maps {
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
     let mut ebpf = probe::open(&watch, ROOM, (6, 0), true)
         .unwrap_or_else(|e| panic!("{e:#}: run this as root (cargo xtask test does)"));
-    Maps::take(&mut ebpf, ROOM).unwrap().0
+    let Some(Map::Array(slots)) = ebpf.map(names::SLOTS4) else { panic!("there are slots") };
+    let slots = fd(slots).try_clone_to_owned().unwrap();
+    (Maps::take(&mut ebpf, ROOM).unwrap().0, slots)
 }
 
 fn key4(port: u16) -> FlowKey4 {
@@ -203,6 +213,42 @@ fn a_flow_that_went_on_since_it_was_read_is_not_let_go() {
     // Its slot is the next to be taken.
     establish(&mut maps, [(key4(2), there)]);
     assert_eq!(maps.high().unwrap(), [1, 0]);
+}
+
+#[test]
+fn a_flow_that_a_packet_holds_is_left_out_until_it_is_let_go() {
+    let (mut maps, slots) = tables_and_slots(1024);
+    let now = sys::monotonic();
+    let is_held = |port: u16| port % 100 == 13 || port % 100 == 14;
+    let busy = |port| if is_held(port) { Flow::SHORT } else { 0 };
+    let there = flow(now, 0, Phase::Established, Flow::CONFIRMED);
+    establish(&mut maps, (1..=500).map(|port| (key4(port), Flow { busy: busy(port), ..there })));
+    let read = |maps: &Maps| {
+        let flows = maps.flows().unwrap();
+        let mut ports: Vec<u16> = flows.iter().map(|sight| sight.key.end_points()[1].1).collect();
+        ports.sort_unstable();
+        ports
+    };
+    assert!(read(&maps).into_iter().eq((1..=500).filter(|port| !is_held(*port))));
+    let key = FlowKey::V4(key4(13));
+    let held = Flow { tag: key.tag(), ..there };
+    assert!(!maps.let_go(key, &held, false).unwrap());
+    for port in (1..=500).filter(|port| is_held(*port)) {
+        let slot = u32::from(port) - 1;
+        let flow = map::read::<u32, Flow>(slots.as_fd(), &slot).unwrap().unwrap();
+        assert_eq!(flow.busy, Flow::SHORT, "who waited has gone");
+        map::update(slots.as_fd(), &slot, &Flow { busy: 0, ..flow }, 0).unwrap();
+    }
+    assert!(read(&maps).into_iter().eq(1..=500));
+    assert!(maps.let_go(key, &held, false).unwrap());
+}
+
+#[test]
+fn marks_of_larger_tables_are_not_read_beyond_the_end() {
+    let maps = tables();
+    slots::raise(&maps.marks, [u32::MAX; 2]).unwrap();
+    assert_eq!(maps.high().unwrap(), [8192, 2048]);
+    assert_eq!(maps.flows().unwrap().len(), 0);
 }
 
 #[test]

@@ -19,7 +19,8 @@ use crate::end::MSS;
 use crate::world::{Case, Packet};
 
 const IFINDEX: u32 = 7;
-const CONFIG: Config = Config { points: 1, services: 1, test_clock: 1, xdp_frags: 0, coarse_clock: 0 };
+const CONFIG: Config =
+    Config { points: 1, services: 1, test_clock: 1, xdp_frags: 0, coarse_clock: 0, own_lock: 0 };
 
 /// What was said of one packet; `InOrder` where there was nothing to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

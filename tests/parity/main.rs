@@ -2,10 +2,11 @@
 //! and record compared, byte for byte.
 //!
 //! The sequences are [`random`], [`scripted`] and [`captured`]; [`harness::parity`] compares. [`race`] has two processors at
-//! once on one flow, [`stress`] both in full tables with the daemon at work there, [`parser`] a second opinion on frames,
+//! once on one flow, [`held`] one that another does not let go, [`stress`] both in full tables with the daemon at work there, [`parser`] a second opinion on frames,
 //! [`totals`] what must add up whatever comes.
 
 mod captured;
+mod held;
 mod parser;
 mod race;
 mod random;

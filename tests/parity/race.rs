@@ -1,6 +1,6 @@
 //! Two processors in the kernel's tables at once, with packets of one flow: nothing is lost, counted twice or torn.
 
-use std::sync::Barrier;
+use std::sync::{Barrier, MutexGuard};
 use std::thread;
 
 use agent_ebpf::flow::Flow;
@@ -15,12 +15,12 @@ use nix::unistd::Pid;
 use harness::parity::packet::{Hook, Packet};
 use harness::parity::rig::{Knowledge, Rig};
 
-const AT: u64 = 1_000_000_000;
+pub const AT: u64 = 1_000_000_000;
 const ISN: [u32; 2] = [1_000, 9_000];
 const HOOKS: [Hook; 2] = [Hook::Xdp, Hook::TcOut];
 
 /// A segment of the client's (0) or the server's (1), beyond the handshake.
-fn packet(port: u16, from: usize, flags: u8, seq: u32, payload: usize) -> Packet {
+pub fn packet(port: u16, from: usize, flags: u8, seq: u32, payload: usize) -> Packet {
     let ends = [(CLIENT.v4, port), (SERVER.v4, 443)];
     let frame = Frame::new(ends[from], ends[1 - from])
         .flags(flags)
@@ -30,7 +30,7 @@ fn packet(port: u16, from: usize, flags: u8, seq: u32, payload: usize) -> Packet
     Packet { at: AT, hook: HOOKS[from], gso: (0, 0), bytes: frame.build() }
 }
 
-fn shake_hands(rig: &Rig, port: u16) {
+pub fn shake_hands(rig: &Rig, port: u16) {
     for (from, flags, seq) in [(0, flags::SYN, 0), (1, flags::SYN | flags::ACK, 0), (0, flags::ACK, 1)] {
         rig.programs.run(&packet(port, from, flags, seq, 0), 1);
     }
@@ -66,7 +66,10 @@ fn assert_whole(known: &Knowledge, packets: u64) {
 
 /// Both processors send one packet each many times; the flow and the counts afterwards.
 fn contended(packets: [Packet; 2], repeat: u32) -> (Flow, Knowledge) {
-    let mut rig = Rig::get();
+    contended_in(Rig::get(), packets, repeat)
+}
+
+fn contended_in(mut rig: MutexGuard<'_, Rig>, packets: [Packet; 2], repeat: u32) -> (Flow, Knowledge) {
     rig.begin();
     rig.set_clock(AT);
     shake_hands(&rig, 50_000);
@@ -76,6 +79,7 @@ fn contended(packets: [Packet; 2], repeat: u32) -> (Flow, Knowledge) {
     assert_whole(&known, 3 + 2 * u64::from(repeat));
     assert_eq!((known.flows.len(), known.half_open.len()), (1, 0));
     let flow = *known.flows.values().next().expect("one flow");
+    assert_eq!(flow.busy, 0, "whoever came has gone");
     let payload: u64 = flow.half.iter().map(|half| half.bytes).sum();
     assert_eq!(known.traffic(Traffic::PayloadBytes, 0), payload);
     (flow, known)
@@ -118,6 +122,16 @@ fn data_and_its_acknowledgements_at_once_are_both_counted() {
     assert_eq!(flow.half[c].segments, 2 + u64::from(REPEAT));
     assert_eq!(flow.half[s].segments, 1 + u64::from(REPEAT));
     assert_eq!((flow.half[s].bytes, flow.half[c].bytes), (0, 100 * u64::from(REPEAT)));
+}
+
+#[test]
+fn the_kernels_lock_alone_loses_none_either() {
+    let data = packet(50_000, 0, flags::ACK, 1, 100);
+    let ack = packet(50_000, 1, flags::ACK, 1, 0);
+    let (flow, _) = contended_in(Rig::with(false), [data, ack], REPEAT);
+    let (c, s) = (client(&flow), 1 - client(&flow));
+    assert_eq!([c, s].map(|half| flow.half[half].segments), [2, 1].map(|n| n + u64::from(REPEAT)));
+    assert_eq!(flow.busy, 0);
 }
 
 #[test]

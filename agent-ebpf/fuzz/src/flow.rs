@@ -24,7 +24,8 @@ use super::op::Op;
 /// Segments of an input that are looked at.
 const MOST: usize = 400;
 const IFINDEX: u32 = 1;
-const CONFIG: Config = Config { points: 1, services: 1, test_clock: 1, xdp_frags: 0, coarse_clock: 0 };
+const CONFIG: Config =
+    Config { points: 1, services: 1, test_clock: 1, xdp_frags: 0, coarse_clock: 0, own_lock: 0 };
 
 /// What came, counted from the input alone.
 #[derive(Default)]

@@ -1,7 +1,7 @@
 //! A packet's way, in order: parse, find the flow, observe, judge, count, record. The same in the kernel and on the
 //! host; only the tables ([`World`]) differ.
 //!
-//! Several processors may be here with packets of one flow. A flow changes only under its lock ([`World::with`]), so
+//! Several processors may be here with packets of one flow. A flow changes only under its lock ([`World::lock`]), so
 //! its counts are exact and its state is one that some order of the packets gives. Totals are per processor and need
 //! no lock. An entry that was given to another connection between look-up and lock is known by its tag and looked up again.
 //! How a flow is looked at: [`look`]; how it goes from table to table: [`moving`]; what is counted: [`counts`]; what is told
@@ -183,6 +183,9 @@ fn follow_in<W: World, F: Frame, const V6: bool>(w: &W, frame: &F, x: &mut Scrat
     if x.segment.payload > 0 && (x.segment.flags.syn() || may_begin()) {
         x.segment.first = tcp::first(frame, x.segment.payload_at - 1);
     }
+    if !x.waiting && !w.enter(entry) {
+        return lose(x, h);
+    }
     let mut step = look(w, entry, x);
     if step == Step::Ended {
         ended::<W, V6>(w, x);
@@ -193,18 +196,23 @@ fn follow_in<W: World, F: Frame, const V6: bool>(w: &W, frame: &F, x: &mut Scrat
         step = closely::<W, V6>(w, entry, x, h);
     }
     if step == Step::Moved || step == Step::Gone {
-        let Some(e) = w.flow(x.key::<V6>()) else {
-            note(h, Health::LostRace);
-            return stranger(x);
-        };
+        if !x.waiting {
+            w.leave(entry);
+        }
+        let Some(e) = w.flow(x.key::<V6>()) else { return lose(x, h) };
         entry = e;
         settle::<W, V6>(w, x, entry);
         x.waiting = false;
+        if !w.enter(entry) {
+            return lose(x, h);
+        }
         step = closely::<W, V6>(w, entry, x, h);
     }
+    if !x.waiting {
+        w.leave(entry);
+    }
     if step != Step::Done {
-        note(h, Health::LostRace);
-        return stranger(x);
+        return lose(x, h);
     }
     if x.facts.remember && !w.remember(x.key::<V6>(), &x.closed) {
         note(h, Health::ClosedFull);
@@ -291,6 +299,13 @@ fn meet<W: World, const V6: bool>(w: &W, x: &mut Scratch) -> Option<NonNull<Flow
     None
 }
 
+/// A segment that cannot be judged, for what others are doing with its flow.
+#[inline(never)]
+fn lose(x: &mut Scratch, h: *mut HealthCounts) {
+    note(h, Health::LostRace);
+    stranger(x);
+}
+
 /// Facts of nothing.
 #[inline(always)]
 fn forget(x: &mut Scratch) {
@@ -309,8 +324,8 @@ fn stranger(x: &mut Scratch) {
     (x.facts.side, x.facts.svc, x.facts.segments) = (side, svc, segments);
 }
 
-/// The short way; true if the segment was taken whole.
-#[inline(never)]
+/// The short way; true if the segment was taken whole. In the entry program itself: a call costs as much as the rest of it.
+#[inline(always)]
 fn quickly<W: World, F: Frame>(
     w: &W,
     frame: &F,

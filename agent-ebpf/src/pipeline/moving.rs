@@ -63,6 +63,7 @@ pub(super) fn settle<W: World, const V6: bool>(w: &W, x: &Scratch, place: *mut F
         }
         w.unlock(left);
     }
+    // Nobody goes the short way on a flow that is marked, and the mark goes last.
     w.lock(place);
     // SAFETY: as above; what this lock guards is not read, and not written.
     unsafe {

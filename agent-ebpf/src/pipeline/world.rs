@@ -49,10 +49,20 @@ pub trait World {
     fn service(&self, addr: &Addr, port: u16) -> u16;
     /// A place of the table of TTLs ([`hops`]).
     fn hops(&self, place: u32) -> Option<*mut u64>;
-    /// Takes a flow's lock. Nothing of the world may be asked until [`World::unlock`].
+    /// Keeps the short way off an established flow, until [`World::leave`]; false where who is on it stays too long.
+    fn enter(&self, entry: *mut Flow) -> bool;
+    /// Lets the short way on again.
+    fn leave(&self, entry: *mut Flow);
+    /// Takes a flow's lock; of one that the flow table has and that is not [`Flow::MOVED`] only after [`World::enter`]. Nothing
+    /// of the world may be asked until [`World::unlock`].
     fn lock(&self, entry: *mut Flow);
     /// Lets it go.
     fn unlock(&self, entry: *mut Flow);
+    /// Takes an established flow for the short way, at once or not at all. Nothing of the world may be asked until
+    /// [`World::release`].
+    fn try_lock(&self, entry: *mut Flow) -> bool;
+    /// Lets it go.
+    fn release(&self, entry: *mut Flow);
     /// This processor's totals.
     fn totals(&self, index: u32) -> Option<*mut Totals>;
     /// This processor's self-counters.

@@ -5,8 +5,9 @@
 //! under the flow's lock. Each family has functions of its own: the kernel's verifier would follow both in each.
 
 use crate::{
+    lock::{enter, leave, lock, unlock},
     maps::*,
-    world::{lock, put, unlock},
+    world::put,
 };
 use agent_ebpf::{
     flow::{Flow, FlowKey, FlowKey4, FlowKey6},
@@ -74,6 +75,7 @@ macro_rules! family {
                 let slot = $slots.get_ptr_mut(number)?;
                 let whose = $keys.get_ptr_mut(number)?;
                 let high = HIGH.get_ptr_mut(0)?;
+                // The kernel's lock is enough: nobody goes the short way on a flow that is blank, or marked.
                 lock(slot);
                 // SAFETY: the slot is nobody's; who knows it from before finds another tag, or none, under this lock.
                 // What else stands in it nobody reads until the mark goes, and then all of it is written.
@@ -96,7 +98,7 @@ macro_rules! family {
                 }
                 // Another processor has made it.
                 lock(slot);
-                // SAFETY: under its lock.
+                // SAFETY: under its lock, and marked.
                 unsafe { (*slot).wipe(0) };
                 unlock(slot);
                 // SAFETY: the number lives.
@@ -106,7 +108,7 @@ macro_rules! family {
                 find(key)
             }
 
-            /// Copies the next flows with their keys; how many rows there are by then.
+            /// Copies the next flows with their keys, up to one that somebody does not let go; how many rows there are by then.
             #[inline(never)]
             pub fn read(what: &Read) -> u32 {
                 // Opaque: the verifier must see it checked.
@@ -124,6 +126,9 @@ macro_rules! family {
                     // SAFETY: the flow is read under its lock, and a key that is being written meanwhile is not its tag's;
                     // the row is one of the map's.
                     unsafe {
+                        if !enter(slot) {
+                            return row + i;
+                        }
                         let row = rows.add((row + i) as usize);
                         (*row).flow.tag = 0;
                         lock(slot);
@@ -131,20 +136,26 @@ macro_rules! family {
                             (*slot).copy_to(&raw mut (*row).flow);
                         }
                         unlock(slot);
+                        leave(slot);
                         (&raw mut (*row).key).cast::<$key>().write(*key);
                     }
                 }
                 row + STEP
             }
 
-            /// Lets go of a key's flow if it still is what `was` says; 1 if so.
+            /// Lets go of a key's flow if it still is what `was` says and nobody holds it; 1 if so.
             #[inline(never)]
             pub fn take(key: &$key, was: &Take) -> u32 {
                 // SAFETY: a word is whole.
                 let known = unsafe { $flows.get(key) };
                 let Some(&number) = known else { return 0 };
                 let Some(slot) = $slots.get_ptr_mut(number) else { return 0 };
-                if !wipe(slot, was) {
+                if !enter(slot) {
+                    return 0;
+                }
+                let wiped = wipe(slot, was);
+                leave(slot);
+                if !wiped {
                     return 0;
                 }
                 // Until here nobody could put the key in again: it was there.

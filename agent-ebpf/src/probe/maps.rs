@@ -4,7 +4,8 @@ use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
     index::Bucket,
     layout::{
-        AT_ONCE, Config, HealthCounts, High, Index, Point, Row, ServiceKey, Tick, Totals, maps::capacity,
+        AT_ONCE, Config, HealthCounts, High, Index, Pastime, Point, Row, ServiceKey, Tick, Totals,
+        maps::capacity,
     },
     pipeline::Scratch,
     quick::Plain,
@@ -63,6 +64,7 @@ maps! {
     OPTIONS: PerCpuArray<[u8; BUFFER], { capacity::OPTIONS }>;
     // Long enough for a flow and for a scoreboard.
     BLANK: Array<[u64; 75], { capacity::BLANK }>;
+    PASTIME: Array<Pastime, { capacity::PASTIME }>;
     TICK: PerCpuArray<Tick, { capacity::TICK }>;
     // In words, so that the kernel looks for no lock in it: a map with locks cannot be mapped.
     ROWS: Array<[u64; ROWS_WORDS], { capacity::ROWS }, MAPPABLE>;
@@ -72,7 +74,7 @@ maps! {
 /// Set by the daemon before the programs are loaded, then read-only: the verifier knows the values.
 #[unsafe(no_mangle)]
 pub static CONFIG: Global<Config> =
-    Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0, coarse_clock: 0 });
+    Global::new(Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0, coarse_clock: 0, own_lock: 0 });
 
 /// As `CONFIG`; what it is for tells [`agent_ebpf::index`].
 #[unsafe(no_mangle)]

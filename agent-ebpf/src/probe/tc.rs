@@ -3,7 +3,7 @@
 use crate::{flows, frame::SkbFrame, world::Kernel};
 use agent_ebpf::{
     label::Direction,
-    layout::{Read, Take},
+    layout::{Read, STEP, Take},
     pipeline,
     wire::Frame as _,
 };
@@ -33,8 +33,12 @@ fn ft_take(ctx: TcContext) -> i32 {
 fn ft_read(ctx: TcContext) -> i32 {
     let Some(bytes) = SkbFrame::new(&ctx).load::<{ size_of::<Read>() }>(0) else { return 0 };
     let what: Read = bytemuck::cast(bytes);
+    if what.over != 0 {
+        return what.row as i32;
+    }
     let row = flows::read(&what);
-    let next = Read { first: what.first + row - what.row, row, ..what };
+    let read = row - what.row;
+    let next = Read { first: what.first + read, row, over: (read < STEP).into(), ..what };
     // Where it cannot be moved on the next run brings the same rows again.
     let _ = ctx.store(0, &next, 0);
     row as i32

@@ -5,6 +5,7 @@
 
 use crate::{
     flows::{flows4, flows6},
+    lock,
     maps::*,
 };
 use agent_ebpf::{
@@ -20,10 +21,7 @@ use agent_ebpf::{
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_NOEXIST, BPF_RB_NO_WAKEUP},
     btf_maps::{PerCpuArray, lpm_trie::Key},
-    helpers::{
-        bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, bpf_spin_lock, bpf_spin_unlock,
-        generated::bpf_map_update_elem,
-    },
+    helpers::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns, generated::bpf_map_update_elem},
 };
 use bytemuck::Pod;
 use core::ptr::NonNull;
@@ -35,20 +33,6 @@ pub struct Kernel;
 #[inline(always)]
 pub fn first<T>(map: &PerCpuArray<T, 1>) -> Option<*mut T> {
     map.get_ptr_mut(0)
-}
-
-/// Takes the lock of a flow.
-#[inline(always)]
-pub fn lock(entry: *mut Flow) {
-    // SAFETY: the pointer is to a map value, whose first field is the lock.
-    unsafe { bpf_spin_lock((&raw mut (*entry).lock).cast()) };
-}
-
-/// Lets it go.
-#[inline(always)]
-pub fn unlock(entry: *mut Flow) {
-    // SAFETY: as for `lock`.
-    unsafe { bpf_spin_unlock((&raw mut (*entry).lock).cast()) };
 }
 
 /// Writes an entry, and says whether it could. By the helper itself: the library's wrapper returns a pair, and where the
@@ -240,13 +224,33 @@ impl World for Kernel {
     }
 
     #[inline(always)]
+    fn enter(&self, entry: *mut Flow) -> bool {
+        lock::enter(entry)
+    }
+
+    #[inline(always)]
+    fn leave(&self, entry: *mut Flow) {
+        lock::leave(entry);
+    }
+
+    #[inline(always)]
     fn lock(&self, entry: *mut Flow) {
-        lock(entry);
+        lock::lock(entry);
     }
 
     #[inline(always)]
     fn unlock(&self, entry: *mut Flow) {
-        unlock(entry);
+        lock::unlock(entry);
+    }
+
+    #[inline(always)]
+    fn try_lock(&self, entry: *mut Flow) -> bool {
+        lock::try_lock(entry)
+    }
+
+    #[inline(always)]
+    fn release(&self, entry: *mut Flow) {
+        lock::release(entry);
     }
 
     #[inline(always)]

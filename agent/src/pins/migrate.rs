@@ -103,7 +103,7 @@ impl Pins {
         let there = |key: &K, flow: &Flow| {
             let used = flow.has(Flow::USED) && !flow.has(Flow::MOVED);
             let key = place(*key).filter(|_| used)?;
-            Some((key, Flow { tag: key.any().tag(), ..*flow }))
+            Some((key, Flow { tag: key.any().tag(), busy: 0, ..*flow }))
         };
         let mut entries = Vec::new();
         if self.old(source, flows[0])?.is_some() {

@@ -35,6 +35,7 @@ use aya::{
 };
 use hold::Hold;
 pub use hold::remove_pin;
+use nix::sys::utsname::{UtsName, uname};
 use programs::Programs;
 use std::{
     borrow::Cow,
@@ -197,10 +198,17 @@ pub fn open(watch: &Watch, room: u32, kernel: (u32, u32), frags: bool) -> Result
     open_in(watch, room, kernel, frags, None, None)
 }
 
+/// Whether the short way may hold a flow by a word of it ([`Config::own_lock`]): where a locked addition is a barrier, and a
+/// program that was begun is not preempted, as by a real-time kernel.
+pub fn has_own_lock() -> bool {
+    let is_real_time = |name: UtsName| name.version().to_string_lossy().contains("PREEMPT_RT");
+    cfg!(target_arch = "x86_64") && uname().is_ok_and(|name| !is_real_time(name))
+}
+
 /// What tells programs from those of another build, or for other tables.
 fn build(watch: &Watch, room: u32) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (object::OBJECT, env!("CARGO_PKG_VERSION"), watch.places(), room).hash(&mut hasher);
+    (object::OBJECT, env!("CARGO_PKG_VERSION"), watch.places(), room, has_own_lock()).hash(&mut hasher);
     tables::capacities(watch, room).hash(&mut hasher);
     hasher.finish()
 }
@@ -222,6 +230,7 @@ fn open_in(
         test_clock: 0,
         xdp_frags: frags.into(),
         coarse_clock: (kernel >= COARSE_CLOCK).into(),
+        own_lock: has_own_lock().into(),
     };
     let object: Cow<'_, [u8]> = if frags { object::OBJECT.into() } else { object::without_frags().into() };
     let mut loader = EbpfLoader::new();

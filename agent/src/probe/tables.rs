@@ -12,7 +12,7 @@ use agent_ebpf::{
     flow::{Closed, Flow, FlowKey4, FlowKey6},
     hops,
     index::Bucket,
-    layout::{AT_ONCE, HealthCounts, High, Point, Row, ServiceKey, Totals, maps as names},
+    layout::{AT_ONCE, HealthCounts, High, Pastime, Point, Row, ServiceKey, Totals, maps as names},
     pipeline::Scratch,
     quick::Plain,
     scoreboard::Scoreboard,
@@ -184,6 +184,7 @@ fn fixed(processors: u64) -> u64 {
     names::capacity::POINTS as u64 * words::<Point>()
         + u64::from(hops::PLACES) * 8
         + per_cpu::<(Flow, Plain, Scratch, [High; 2])>(1, processors)
+        + words::<Pastime>()
         + (u64::from(AT_ONCE) * words::<Row>()).next_multiple_of(PAGE)
         + names::ALL.len() as u64 * PAGE
 }

@@ -44,7 +44,8 @@ impl<'a> Judge<'a> {
     /// With these services and limits.
     pub fn new(watch: &'a Watch) -> Self {
         let services = watch.services.len() as u32 + 1;
-        let config = Config { points: 1, services, test_clock: 0, xdp_frags: 0, coarse_clock: 0 };
+        let config =
+            Config { points: 1, services, test_clock: 0, xdp_frags: 0, coarse_clock: 0, own_lock: 0 };
         let limits = &watch.limits;
         let settings = Settings { idle: nanos(limits.idle), time_wait: nanos(limits.time_wait), full: 0 };
         let mut host = Host::new(config, settings, ROOM);

@@ -306,9 +306,10 @@ impl Maps {
         self.v6.each_flow::<FlowKey6>(&self.reader, v6, visit)
     }
 
-    /// How far the slots of either family were ever used.
+    /// How far the slots of either family were ever used. The marks may be of larger tables that were there before.
     pub fn high(&self) -> io::Result<High> {
-        slots::high(&self.marks)
+        let [v4, v6] = slots::high(&self.marks)?;
+        Ok([v4.min(self.v4.flows.room()), v6.min(self.v6.flows.room())])
     }
 
     /// Let go of a flow of either table, unless something came since it was read; whether it is gone.

@@ -15,7 +15,7 @@ use agent_ebpf::{
     index::MAX_SLOTS,
     layout::{AT_ONCE, High, Index, Read, Row, STEP, Take, maps as names},
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use aya::{
     Ebpf,
     maps::{Map, MapData},
@@ -75,18 +75,26 @@ pub struct Established {
     slots: MapData,
     keys: MapData,
     free: MapData,
+    room: u32,
 }
 
 impl Established {
     /// Of its maps, as `take` gives them by name.
     pub fn open(names: Names, take: &mut dyn FnMut(&str) -> Result<MapData>) -> Result<Self> {
         let [flows, slots, keys, free] = names;
-        Ok(Self { flows: take(flows)?, slots: take(slots)?, keys: take(keys)?, free: take(free)? })
+        let slots = take(slots)?;
+        let room = slots.info().context("cannot ask how many flows there is room for")?.max_entries();
+        Ok(Self { flows: take(flows)?, slots, keys: take(keys)?, free: take(free)?, room })
     }
 
     /// The map from keys to slots.
     pub const fn map(&self) -> &MapData {
         &self.flows
+    }
+
+    /// How many slots there are.
+    pub const fn room(&self) -> u32 {
+        self.room
     }
 
     /// The flow of a key.
@@ -98,7 +106,7 @@ impl Established {
 
     /// Visits the flows in slots below `limit`, of tables that no program here can read ([`Reader`]).
     pub fn for_each<K: Key>(&self, limit: u32, mut visit: impl FnMut(&K, &Flow)) -> io::Result<()> {
-        let limit = limit.min(self.slots.info().map_or(MAX_SLOTS, |info| info.max_entries()));
+        let limit = limit.min(self.room());
         let room = BATCH.min(limit as usize);
         let (mut flows, mut keys) = (vec![Flow::default(); room], vec![K::zeroed(); room]);
         let mut first = 0;
@@ -119,7 +127,8 @@ impl Established {
         Ok(())
     }
 
-    /// Puts a flow where none of its key is; whether there was none, `None` where there is no room.
+    /// Puts a flow where none of its key is; whether there was none, `None` where there is no room. Says that nobody is at work
+    /// there ([`Flow::busy`]): a slot that programs may still know, by a hint, is none to be given away here.
     pub fn insert<K: Key>(&self, key: &K, flow: &Flow, high: &mut u32) -> io::Result<Option<bool>> {
         let Some(slot) = map::pop::<u32>(fd(&self.free))? else { return Ok(None) };
         map::update(fd(&self.keys), &slot, key, 0)?;
@@ -167,11 +176,13 @@ impl Reader {
         Ok(Self { program, rows: Mutex::new(Shared::new(fd(rows))?) })
     }
 
-    /// Visits the flows in slots below `limit`. Those that come or go meanwhile may be visited or not.
+    /// Visits the flows in slots below `limit`, of which there are so many. Those that come or go meanwhile may be visited or
+    /// not, and one is left out that a packet holds for longer than the program waits.
     pub fn for_each<K: Key>(&self, limit: u32, mut visit: impl FnMut(&K, &Flow)) -> io::Result<()> {
         let v6 = matches!(K::zeroed().any(), FlowKey::V6(_)).into();
-        for first in (0..limit).step_by(AT_ONCE as usize) {
-            let request = Read { first, v6, row: 0, reserved: 0 };
+        let mut first = 0;
+        while first < limit {
+            let request = Read { first, v6, row: 0, over: 0 };
             let runs = (limit - first).min(AT_ONCE).div_ceil(STEP);
             let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
             let (n, rows) = rows.after(|| self.run(request, runs))?;
@@ -181,6 +192,8 @@ impl Reader {
                     visit(&key, flow);
                 }
             }
+            // None at all: the first of them is held.
+            first += n.max(1);
         }
         Ok(())
     }

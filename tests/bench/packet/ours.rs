@@ -1,5 +1,6 @@
 //! The object that the agent carries, and what its tables say afterwards.
 
+use agent::probe::has_own_lock;
 use agent::source::maps::fd;
 use agent::source::slots::{self, Established};
 use agent::sys::map;
@@ -86,7 +87,14 @@ impl Ours {
     /// Loads it with tables of this room, as the daemon would.
     pub fn load(object: &[u8], room: Room) -> Result<Self> {
         let mut loader = EbpfLoader::new();
-        let config = Config { points: 1, services: SERVICES, test_clock: 0, xdp_frags: 1, coarse_clock: 1 };
+        let config = Config {
+            points: 1,
+            services: SERVICES,
+            test_clock: 0,
+            xdp_frags: 1,
+            coarse_clock: 1,
+            own_lock: has_own_lock().into(),
+        };
         loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
         let flows = [room.flows, room.flows / 4];
         let index = slots::index(flows);

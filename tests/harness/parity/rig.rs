@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use agent::preflight::Kernel;
+use agent::probe::has_own_lock;
 use agent::probe::object::{OBJECT, without_frags};
 use agent::source::host::{Host, Room};
 use agent::source::maps::{Key, fd};
@@ -50,11 +51,18 @@ pub const SETTINGS: Settings = Settings { idle: 30_000_000_000, time_wait: 60_00
 /// The first Linux whose XDP knows frames in pieces; older ones are given the program that the agent gives them.
 const FRAGS: (u32, u32) = (5, 18);
 
-fn config() -> Config {
+fn config(own_lock: bool) -> Config {
     static KERNEL: OnceLock<(u32, u32)> = OnceLock::new();
     let kernel = *KERNEL.get_or_init(|| Kernel::read(&[]).version());
     let xdp_frags = (kernel >= FRAGS).into();
-    Config { points: 1, services: SERVICES, test_clock: 1, xdp_frags, coarse_clock: 0 }
+    Config {
+        points: 1,
+        services: SERVICES,
+        test_clock: 1,
+        xdp_frags,
+        coarse_clock: 0,
+        own_lock: own_lock.into(),
+    }
 }
 
 /// All that one side knows after a sequence.
@@ -94,6 +102,7 @@ pub struct Rig {
     pub programs: Programs,
     maps: BTreeMap<&'static str, MapData>,
     established: [Established; 2],
+    slots: OwnedFd,
     totals: PerCpuArray<MapData, [u64; COUNTERS]>,
     health: PerCpuArray<MapData, HealthCounts>,
     ring: RingBuf<MapData>,
@@ -167,7 +176,7 @@ pub fn services() -> Vec<Entry> {
 
 /// The host's side.
 pub fn host() -> Host {
-    let mut host = Host::new(config(), SETTINGS, Room::default());
+    let mut host = Host::new(config(false), SETTINGS, Room::default());
     host.watch(LOOPBACK, 0);
     host.serve(services());
     host
@@ -176,8 +185,13 @@ pub fn host() -> Host {
 impl Rig {
     /// The one rig of this process; loading the programs takes the kernel seconds.
     pub fn get() -> MutexGuard<'static, Self> {
-        static RIG: OnceLock<Mutex<Rig>> = OnceLock::new();
-        let rig = RIG.get_or_init(|| Mutex::new(Self::load()));
+        Self::with(has_own_lock())
+    }
+
+    /// The same, whose short way holds a flow by a word of it, or as kernels need it where that is not enough.
+    pub fn with(own_lock: bool) -> MutexGuard<'static, Self> {
+        static RIGS: [OnceLock<Mutex<Rig>>; 2] = [OnceLock::new(), OnceLock::new()];
+        let rig = RIGS[usize::from(own_lock)].get_or_init(|| Mutex::new(Self::load(own_lock)));
         rig.lock().unwrap_or_else(|poisoned| {
             // A test that failed halfway left its flows in the tables.
             rig.clear_poison();
@@ -187,9 +201,9 @@ impl Rig {
         })
     }
 
-    fn load() -> Self {
+    fn load(own_lock: bool) -> Self {
         let mut loader = EbpfLoader::new();
-        let config = config();
+        let config = config(own_lock);
         loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
         for name in [HALF_OPEN, SCORES, CLOSED].as_flattened() {
             loader.map_max_entries(name, ENTRIES);
@@ -204,6 +218,8 @@ impl Rig {
         let object = if config.xdp_frags == 0 { without_frags() } else { OBJECT.to_vec() };
         let mut ebpf = loader.load(&object).expect("the kernel takes the object's tables; are you root?");
         slots::free_all(&ebpf, [ENTRIES; 2]).expect("a stack takes what it has room for");
+        let Some(Map::Array(slots)) = ebpf.map(names::SLOTS4) else { panic!("there are slots") };
+        let slots = fd(slots).try_clone_to_owned().expect("a file can be opened");
         let mut open = |name: &str| match ebpf.take_map(name) {
             Some(Map::Array(m) | Map::HashMap(m) | Map::Stack(m)) => Ok(m),
             other => panic!("{name} is {other:?}"),
@@ -229,6 +245,7 @@ impl Rig {
             programs: Programs::load(ebpf),
             maps,
             established,
+            slots,
             totals,
             health,
             ring,
@@ -255,6 +272,29 @@ impl Rig {
     /// The time of the packets to come.
     pub fn set_clock(&self, at: u64) {
         self.set(names::CLOCK, &0u32, &at);
+    }
+
+    /// The slot of the one established IPv4 flow.
+    pub fn only_slot(&self) -> u32 {
+        let mut flows = vec![Flow::default(); ENTRIES as usize];
+        map::range(self.slots.as_fd(), 0, &mut flows, BPF_F_LOCK).expect("slots can be read");
+        let mut used = (0..).zip(flows).filter(|(_, flow)| flow.tag != 0);
+        used.next().expect("there is a flow").0
+    }
+
+    fn flow(&self, slot: u32) -> Flow {
+        map::read(self.slots.as_fd(), &slot).expect("slots can be read").expect("there is one")
+    }
+
+    /// Who is at work on the flow in this slot ([`Flow::busy`]).
+    pub fn holders(&self, slot: u32) -> u32 {
+        self.flow(slot).busy
+    }
+
+    /// Says who is at work there; for a flow that does not change meanwhile.
+    pub fn hold(&self, slot: u32, busy: u32) {
+        let flow = Flow { busy, ..self.flow(slot) };
+        map::update(self.slots.as_fd(), &slot, &flow, BPF_F_LOCK).expect("slots can be written");
     }
 
     /// Keeps what the counts are now, and drops what is on the ring.

@@ -133,7 +133,8 @@ mod tests {
 
     #[test]
     fn the_longest_silent_make_room_and_are_told() {
-        let config = Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0, coarse_clock: 0 };
+        let config =
+            Config { points: 1, services: 1, test_clock: 0, xdp_frags: 0, coarse_clock: 0, own_lock: 0 };
         let mut host = Host::new(config, Settings::default(), Room::default());
         host.watch(1, 0);
         let mut ledger = Ledger { most: 4, ..Ledger::new(1) };

@@ -357,9 +357,21 @@ impl World for Tables {
         self.hops.get(place as usize).map(UnsafeCell::get)
     }
 
+    fn enter(&self, _: *mut Flow) -> bool {
+        true
+    }
+
+    fn leave(&self, _: *mut Flow) {}
+
     fn lock(&self, _: *mut Flow) {}
 
     fn unlock(&self, _: *mut Flow) {}
+
+    fn try_lock(&self, _: *mut Flow) -> bool {
+        true
+    }
+
+    fn release(&self, _: *mut Flow) {}
 
     fn totals(&self, index: u32) -> Option<*mut Totals> {
         self.totals.get(index as usize).map(UnsafeCell::get)

@@ -12,7 +12,8 @@ use agent_ebpf::{
 };
 
 const SERVER: ([u8; 4], u16) = ([192, 0, 2, 1], 443);
-const CONFIG: Config = Config { points: 1, services: 3, test_clock: 1, xdp_frags: 0, coarse_clock: 0 };
+const CONFIG: Config =
+    Config { points: 1, services: 3, test_clock: 1, xdp_frags: 0, coarse_clock: 0, own_lock: 0 };
 
 fn host(room: Room) -> Host {
     let mut host = Host::new(CONFIG, Settings::default(), room);
