@@ -324,7 +324,7 @@ fn stranger(x: &mut Scratch) {
     (x.facts.side, x.facts.svc, x.facts.segments) = (side, svc, segments);
 }
 
-/// The short way; true if the segment was taken whole. In the entry program itself: a call costs as much as the rest of it.
+/// The short way; true if the segment was taken whole. In the entry program itself, which spares a call.
 #[inline(always)]
 fn quickly<W: World, F: Frame>(
     w: &W,
