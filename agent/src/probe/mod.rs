@@ -51,7 +51,7 @@ use tracing::warn;
 const COARSE_CLOCK: (u32, u32) = (5, 11);
 
 /// The first Linux whose XDP knows frames in pieces.
-const FRAGS: (u32, u32) = (5, 18);
+pub const FRAGS: (u32, u32) = (5, 18);
 
 /// The loaded programs, and where they hang.
 pub struct Probe {
@@ -205,6 +205,18 @@ pub fn has_own_lock() -> bool {
     cfg!(target_arch = "x86_64") && uname().is_ok_and(|name| !is_real_time(name))
 }
 
+/// What the programs are told of themselves on such a kernel.
+pub fn config(points: u32, services: u32, kernel: (u32, u32), frags: bool) -> Config {
+    Config {
+        points,
+        services,
+        test_clock: 0,
+        xdp_frags: frags.into(),
+        coarse_clock: (kernel >= COARSE_CLOCK).into(),
+        own_lock: has_own_lock().into(),
+    }
+}
+
 /// What tells programs from those of another build, or for other tables.
 fn build(watch: &Watch, room: u32) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -223,16 +235,9 @@ fn open_in(
     pins: Option<&Path>,
     own: Option<&Path>,
 ) -> Result<Ebpf> {
-    let points = watch.places() as u32;
-    let config = Config {
-        points,
-        services: room,
-        test_clock: 0,
-        xdp_frags: frags.into(),
-        coarse_clock: (kernel >= COARSE_CLOCK).into(),
-        own_lock: has_own_lock().into(),
-    };
-    let object: Cow<'_, [u8]> = if frags { object::OBJECT.into() } else { object::without_frags().into() };
+    let config = config(watch.places() as u32, room, kernel, frags);
+    let object: Cow<'_, [u8]> =
+        if frags { object::OBJECT.into() } else { object::without_frags(object::OBJECT).into() };
     let mut loader = EbpfLoader::new();
     loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
     let capacities = tables::capacities(watch, room);

@@ -3,10 +3,10 @@
 /// As it was built.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fivetuple.bpf.o"));
 
-/// The object with a plain XDP program, for kernels that know no frames in pieces: it differs from the other in its
-/// section's name alone, which is all that a loader goes by.
-pub fn without_frags() -> Vec<u8> {
-    rename(OBJECT, b"xdp.frags\0", b"xdp\0\0\0\0\0\0\0")
+/// An object with plain XDP programs, for kernels that know no frames in pieces: it differs from the other in its
+/// sections' name alone, which is all that a loader goes by.
+pub fn without_frags(object: &[u8]) -> Vec<u8> {
+    rename(object, b"xdp.frags\0", b"xdp\0\0\0\0\0\0\0")
 }
 
 fn rename<const N: usize>(object: &[u8], from: &[u8; N], to: &[u8; N]) -> Vec<u8> {

@@ -56,7 +56,8 @@ pub fn run(options: &Options) -> Result<Found> {
 struct Bench {
     worlds: BTreeMap<Place, World>,
     cases: Vec<(Case, [State; PROGRAMS], Vec<Row>)>,
-    pairs: Vec<(Pair, [[State; 2]; PROGRAMS], Row)>,
+    /// Without states from where one could not be measured any more.
+    pairs: Vec<(Pair, Option<[[State; 2]; PROGRAMS]>, Row)>,
     interfaces: [u32; INTERFACES],
     cpus: Option<[usize; 2]>,
 }
@@ -79,7 +80,7 @@ fn measure(options: &Options) -> Result<Vec<Row>> {
             .into_iter()
             .map(|pair| {
                 let row = Row { name: pair.name.to_owned(), hook: "both", ..Row::default() };
-                (pair, <[_; PROGRAMS]>::default(), row)
+                (pair, Some(Default::default()), row)
             })
             .collect(),
         interfaces,
@@ -211,13 +212,15 @@ impl Bench {
             for (pair, states, row) in
                 self.pairs.iter_mut().filter(|(pair, ..)| pair.cases[0].place == *place)
             {
-                let Some(cpus) = self.cpus else { continue };
+                let (Some(cpus), Some(of)) = (self.cpus, states.as_mut()) else { continue };
                 let mut nanos = Vec::new();
                 for which in world.programs() {
-                    let states = &mut states[which as usize];
-                    nanos.push(vec![pair::pair(pair, which, states, world, overhead, cpus)?]);
+                    let of = &mut of[which as usize];
+                    nanos.extend(pair::pair(pair, which, of, world, overhead, cpus)?.map(|n| vec![n]));
                 }
-                if counts {
+                if nanos.len() < world.programs().count() {
+                    *states = None;
+                } else if counts {
                     let both = pair.cases.iter().map(|c| empty[c.hook(&c.steps[0].segment) as usize]);
                     if pair.cases[0].is_driven() {
                         row.driven.get_or_insert_default();

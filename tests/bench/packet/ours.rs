@@ -1,6 +1,9 @@
 //! The object that the agent carries, and what its tables say afterwards.
 
-use agent::probe::has_own_lock;
+use std::borrow::Cow;
+
+use agent::preflight::Kernel;
+use agent::probe::{self, FRAGS, object::without_frags};
 use agent::source::maps::fd;
 use agent::source::slots::{self, Established};
 use agent::sys::map;
@@ -9,8 +12,7 @@ use agent_ebpf::counter::{COUNTERS, Series as _, width};
 use agent_ebpf::flow::{Closed, Flow, FlowKey4, FlowKey6};
 use agent_ebpf::health::Health;
 use agent_ebpf::layout::{
-    CONFIG, Config, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, TC_EGRESS, Totals, XDP_INGRESS,
-    maps as names,
+    CONFIG, HealthCounts, INDEX, Point, SERVICE_PORT_BITS, TC_EGRESS, Totals, XDP_INGRESS, maps as names,
 };
 use agent_ebpf::sighting::Settings;
 use agent_ebpf::traffic::Traffic;
@@ -87,14 +89,8 @@ impl Ours {
     /// Loads it with tables of this room, as the daemon would.
     pub fn load(object: &[u8], room: Room) -> Result<Self> {
         let mut loader = EbpfLoader::new();
-        let config = Config {
-            points: 1,
-            services: SERVICES,
-            test_clock: 0,
-            xdp_frags: 1,
-            coarse_clock: 1,
-            own_lock: has_own_lock().into(),
-        };
+        let kernel = Kernel::read(&[]).version();
+        let config = probe::config(1, SERVICES, kernel, kernel >= FRAGS);
         loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
         let flows = [room.flows, room.flows / 4];
         let index = slots::index(flows);
@@ -112,7 +108,8 @@ impl Ours {
         ] {
             loader.map_max_entries(name, entries);
         }
-        let mut ebpf = loader.load(object).context("the kernel refuses the agent's tables")?;
+        let mut ebpf =
+            loader.load(&for_this_kernel(object)).context("the kernel refuses the agent's tables")?;
         slots::free_all(&ebpf, flows)?;
         for name in [XDP_INGRESS, TC_EGRESS] {
             load(&mut ebpf, name)?;
@@ -177,6 +174,11 @@ impl Ours {
     pub fn drain(&mut self) -> usize {
         std::iter::from_fn(|| self.ring.next().map(drop)).count()
     }
+}
+
+/// An object as this kernel can load it.
+pub fn for_this_kernel(object: &[u8]) -> Cow<'_, [u8]> {
+    if Kernel::read(&[]).version() >= FRAGS { object.into() } else { without_frags(object).into() }
 }
 
 /// Loads one program.

@@ -1,5 +1,6 @@
 //! One set of tables: our programs and the floor's, with as much room for as many flows, and how any of them is run.
 
+use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -144,9 +145,10 @@ impl World {
         let ours = Ours::load(OBJECT, room)?;
         let against =
             against.map(|object| Ours::load(object, room)).transpose().context("the other build")?;
+        let bytes = fs::read(object).with_context(|| format!("cannot read {}", object.display()))?;
         let mut floor = EbpfLoader::new()
             .map_max_entries("FLOOR", room.flows)
-            .load_file(object)
+            .load(&ours::for_this_kernel(&bytes))
             .with_context(|| format!("the kernel refuses the tables of {}", object.display()))?;
         for hook in [Hook::Xdp, Hook::Tc] {
             for which in [Which::Empty, Which::Parse, Which::Floor] {

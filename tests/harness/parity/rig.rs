@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use agent::preflight::Kernel;
-use agent::probe::has_own_lock;
 use agent::probe::object::{OBJECT, without_frags};
+use agent::probe::{FRAGS, has_own_lock};
 use agent::source::host::{Host, Room};
 use agent::source::maps::{Key, fd};
 use agent::source::services::Entry;
@@ -47,9 +47,6 @@ const CLOSED: [&str; 2] = [names::CLOSED4, names::CLOSED6];
 
 /// Limits of both sides.
 pub const SETTINGS: Settings = Settings { idle: 30_000_000_000, time_wait: 60_000_000_000, full: 0 };
-
-/// The first Linux whose XDP knows frames in pieces; older ones are given the program that the agent gives them.
-const FRAGS: (u32, u32) = (5, 18);
 
 fn config(own_lock: bool) -> Config {
     static KERNEL: OnceLock<(u32, u32)> = OnceLock::new();
@@ -215,7 +212,7 @@ impl Rig {
         loader.override_global(INDEX, bytemuck::bytes_of(&index), true);
         loader.map_max_entries(names::TOTALS, 2 * SERVICES);
         loader.map_max_entries(names::HEALTH, 4);
-        let object = if config.xdp_frags == 0 { without_frags() } else { OBJECT.to_vec() };
+        let object = if config.xdp_frags == 0 { without_frags(OBJECT) } else { OBJECT.to_vec() };
         let mut ebpf = loader.load(&object).expect("the kernel takes the object's tables; are you root?");
         slots::free_all(&ebpf, [ENTRIES; 2]).expect("a stack takes what it has room for");
         let Some(Map::Array(slots)) = ebpf.map(names::SLOTS4) else { panic!("there are slots") };
