@@ -25,6 +25,8 @@ pub mod hops;
 pub mod index;
 pub mod label;
 pub mod layout;
+#[cfg(target_arch = "bpf")]
+mod object;
 pub mod observe;
 pub mod open;
 pub mod phase;

@@ -15,16 +15,3 @@ mod packet;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
-
-/// Never reached: the build refuses an object in which a panic is.
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// As the kernel programs themselves say.
-#[cfg(target_arch = "bpf")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -20,16 +20,3 @@ mod xdp;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}
-
-/// Never reached: the build refuses an object in which a panic is.
-#[cfg(target_arch = "bpf")]
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
-}
-
-/// The kernel lets only GPL-compatible programs call some of its helpers; this half of the project is under the GPL too.
-#[cfg(target_arch = "bpf")]
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
