@@ -11,7 +11,7 @@ use agent_ebpf::layout::{TC_EGRESS, TC_INGRESS, XDP_INGRESS};
 use anyhow::{Context as _, Result, anyhow, bail};
 use aya::maps::MapData;
 use aya_obj::{
-    Object,
+    Map, Object, ParseError,
     generated::bpf_prog_type::{BPF_PROG_TYPE_SCHED_CLS, BPF_PROG_TYPE_XDP},
 };
 use std::{
@@ -19,20 +19,21 @@ use std::{
     fs, io,
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
+    sync::LazyLock,
 };
 
 /// Type, key size and value size of each of the object's maps.
 pub struct Shapes(BTreeMap<String, [u32; 3]>);
 
 impl Shapes {
-    /// As the kernel object has them.
-    pub fn read() -> Result<Self> {
-        let object =
-            Object::parse(object::OBJECT).context("the kernel object cannot be read; rebuild the agent")?;
-        let shapes = object.maps.iter();
-        Ok(Self(
-            shapes.map(|(name, m)| (name.clone(), [m.map_type(), m.key_size(), m.value_size()])).collect(),
-        ))
+    /// As the kernel object has them, which is parsed for the first who asks.
+    pub fn read() -> Result<&'static Self> {
+        static SHAPES: LazyLock<Result<Shapes, ParseError>> = LazyLock::new(|| {
+            let shape = |map: &Map| [map.map_type(), map.key_size(), map.value_size()];
+            let maps = Object::parse(object::OBJECT)?.maps;
+            Ok(Shapes(maps.into_iter().map(|(name, map)| (name, shape(&map))).collect()))
+        });
+        SHAPES.as_ref().context("the kernel object cannot be read; rebuild the agent")
     }
 
     /// Refuse a pin that is not our map of this name, with so many entries where that is given.

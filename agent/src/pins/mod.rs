@@ -134,7 +134,7 @@ impl Pins {
         let directory = Directory::hold(path)?;
         directory.collect_others().context("cannot look for the pins of others")?;
         let shapes = Shapes::read()?;
-        let mut sources = generations(&directory, &shapes)?;
+        let mut sources = generations(&directory, shapes)?;
         let plan = sources.last().map_or_else(|| Plan::fresh(watch), |s| Plan::after(watch, &s.description));
         let description = describe(watch, &plan);
         let Some(last) = sources.last() else {
