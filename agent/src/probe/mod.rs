@@ -220,7 +220,7 @@ pub fn config(points: u32, services: u32, kernel: (u32, u32), frags: bool) -> Co
 /// What tells programs from those of another build, or for other tables.
 fn build(watch: &Watch, room: u32) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (object::OBJECT, env!("CARGO_PKG_VERSION"), watch.places(), room, has_own_lock()).hash(&mut hasher);
+    (object::DIGEST, env!("CARGO_PKG_VERSION"), watch.places(), room, has_own_lock()).hash(&mut hasher);
     tables::capacities(watch, room).hash(&mut hasher);
     hasher.finish()
 }

@@ -3,6 +3,9 @@
 /// As it was built.
 pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fivetuple.bpf.o"));
 
+/// What tells it from another build's, taken when it was built: it is large, and every start asks.
+pub const DIGEST: &str = env!("OBJECT_DIGEST");
+
 /// An object with plain XDP programs, for kernels that know no frames in pieces: it differs from the other in its
 /// sections' name alone, which is all that a loader goes by.
 pub fn without_frags(object: &[u8]) -> Vec<u8> {

@@ -2,6 +2,7 @@
 
 use std::{
     env, fs,
+    hash::{DefaultHasher, Hasher as _},
     path::{Path, PathBuf},
 };
 
@@ -15,7 +16,8 @@ use super::{
 /// The object's name in `$OUT_DIR`, where the agent includes it from.
 pub const OBJECT: &str = "fivetuple.bpf.o";
 
-/// Builds the object, unless `$BPF_OBJECT` names a ready one, and copies it to `$OUT_DIR/fivetuple.bpf.o`.
+/// Builds the object, unless `$BPF_OBJECT` names a ready one, copies it to `$OUT_DIR/fivetuple.bpf.o`, and gives the compiler
+/// a digest of it as `$OBJECT_DIGEST`.
 pub fn embed(root: &Path) -> Result<()> {
     for path in ["agent-ebpf/src", "agent-ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", root.join(path).display());
@@ -34,7 +36,17 @@ pub fn embed(root: &Path) -> Result<()> {
     };
     let out = env::var_os("OUT_DIR").context("OUT_DIR is not set: this runs from a build script only")?;
     let copy = Path::new(&out).join(OBJECT);
-    fs::copy(&object, &copy)
+    let bytes = fs::read(&object).with_context(|| format!("cannot read {}", object.display()))?;
+    fs::write(&copy, &bytes)
         .with_context(|| format!("cannot copy {} to {}", object.display(), copy.display()))?;
+    println!("cargo::rustc-env=OBJECT_DIGEST={:016x}", digest(&bytes));
     Ok(())
+}
+
+/// Tells one object from another. Another Rust may make another number of the same object, which costs an upgrade no more
+/// than that the programs are loaded anew.
+fn digest(object: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(object);
+    hasher.finish()
 }
