@@ -1,7 +1,7 @@
 //! The kernel programs' own log lines, in builds with `probe-log` only.
 
-use anyhow::{Context as _, Result};
-use aya::Ebpf;
+use super::programs::Programs;
+use anyhow::{Context as _, Result, bail};
 use aya_log::EbpfLogger;
 use log::{Log, Metadata, Record};
 use tracing::debug;
@@ -10,11 +10,12 @@ use tracing::debug;
 pub struct Lines(EbpfLogger<Tracing>);
 
 impl Lines {
-    /// Takes the lines' ring of a loaded object.
-    pub fn take(ebpf: &mut Ebpf) -> Result<Self> {
-        EbpfLogger::init_with_logger(ebpf, Tracing)
-            .map(Self)
-            .context("the programs' log lines cannot be read")
+    /// Takes the lines' ring of programs that were loaded here.
+    pub fn take(mut programs: Programs) -> Result<(Programs, Self)> {
+        let Programs::Loaded(ebpf) = &mut programs else { bail!("no object is loaded") };
+        let lines = EbpfLogger::init_with_logger(ebpf, Tracing);
+        let lines = lines.map(Self).context("the programs' log lines cannot be read")?;
+        Ok((programs, lines))
     }
 
     /// Logs what the programs have said since the last time.

@@ -4,6 +4,7 @@ mod attach;
 #[cfg(feature = "probe-log")]
 mod debug;
 mod hold;
+mod load;
 pub mod object;
 mod programs;
 pub mod tables;
@@ -15,10 +16,7 @@ use crate::{
         Pins,
         programs::{Home, own_tables},
     },
-    source::{
-        maps::{self, Maps},
-        slots,
-    },
+    source::{maps::Maps, slots},
     sys::program,
     why,
 };
@@ -26,12 +24,11 @@ use agent_ebpf::{
     label::Direction,
     layout::{CONFIG, Config, INDEX, KEPT, TC_EGRESS, TC_INGRESS, XDP_INGRESS, maps as names},
 };
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, anyhow};
 pub use attach::remove_filters;
 use aya::{
     Ebpf, EbpfLoader,
     maps::{MapData, RingBuf},
-    programs::{Program, ProgramError},
 };
 use hold::Hold;
 pub use hold::remove_pin;
@@ -43,7 +40,6 @@ use std::{
     io,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    thread,
 };
 use tracing::warn;
 
@@ -90,43 +86,31 @@ impl Probe {
         let home = pins.filter(|_| !cfg!(feature = "probe-log"));
         let home = home.map(|pins| Home::open(pins.tables(), build(watch, room), xdp)).transpose()?;
         let tables = pins.map(Pins::tables);
-        let mut no_xdp = (!xdp).then(|| "no interface asked for XDP when the agent started".to_owned());
-        let mut loaded = None;
-        if home.as_ref().is_none_or(|home| !home.is_complete) {
-            let own = home.as_ref().map(|home| home.path.as_path());
-            let mut ebpf = open_in(watch, room, kernel, true, tables, own)?;
-            if xdp {
-                let mut done = load_program(&mut ebpf, XDP_INGRESS);
-                if done.is_err() && kernel < FRAGS {
-                    // Without frames in pieces jumbo frames cannot be had.
-                    ebpf = open_in(watch, room, kernel, false, tables, own)?;
-                    done = load_program(&mut ebpf, XDP_INGRESS);
-                }
-                no_xdp = done.err().map(|e| format!("the kernel refuses the XDP program: {}", why::text(&e)));
-            }
-            load_side_by_side(&mut ebpf, &[TC_INGRESS, TC_EGRESS])?;
-            loaded = Some(ebpf);
-        }
-        #[cfg(feature = "probe-log")]
-        let lines = debug::Lines::take(loaded.as_mut().context("no object is loaded")?)?;
-        let (programs, (maps, ring)) = match (&home, loaded) {
-            (None, loaded) => {
-                let mut ebpf = loaded.context("no object is loaded")?;
+        let load = |own: Option<&Path>| {
+            load::hooks(|frags| open_in(watch, room, kernel, frags, tables, own), kernel, xdp)
+        };
+        let (programs, no_xdp, (maps, ring)) = match &home {
+            None => {
+                let (mut ebpf, no_xdp) = load(None)?;
                 let maps = Maps::take(&mut ebpf, room)?;
-                (Programs::Loaded(Box::new(ebpf)), maps)
+                (Programs::Loaded(Box::new(ebpf)), no_xdp, maps)
             }
-            (Some(home), loaded) => {
-                if let Some(mut ebpf) = loaded {
-                    maps::load_own(&mut ebpf)?;
+            Some(home) => {
+                let no_xdp = if home.is_complete {
+                    Some(load::NOT_ASKED.to_owned())
+                } else {
+                    let (mut ebpf, no_xdp) = load(Some(&home.path))?;
                     programs::pin(&mut ebpf, &home.path)?;
-                }
+                    no_xdp
+                };
                 let programs = Programs::pinned(&home.path)?;
-                if home.is_complete && programs.fd(XDP_INGRESS).is_some() {
-                    no_xdp = None;
-                }
-                (programs, Maps::pinned(tables.unwrap_or(&home.path), &home.path, room)?)
+                // An earlier agent may have been asked for it.
+                let no_xdp = no_xdp.filter(|_| programs.fd(XDP_INGRESS).is_none());
+                (programs, no_xdp, Maps::pinned(tables.unwrap_or(&home.path), &home.path, room)?)
             }
         };
+        #[cfg(feature = "probe-log")]
+        let (programs, lines) = debug::Lines::take(programs)?;
         let probe = Self {
             programs,
             no_xdp,
@@ -260,95 +244,14 @@ fn open_in(
     }
     // The slots of tables that are there are whose they are.
     let new = pins.is_none_or(|directory| !directory.join(names::FREE4).exists());
-    let ebpf = loader.load(&object).map_err(|e| explain_load(anyhow!(e)))?;
+    let ebpf = loader.load(&object).map_err(|e| load::explain(anyhow!(e)))?;
     if new {
         slots::free_all(&ebpf, flows).context("cannot give the programs the slots of the flow tables")?;
     }
     Ok(ebpf)
 }
 
-/// Load several programs at once: the kernel takes half a second to verify each of the large ones, on one processor.
-fn load_side_by_side(ebpf: &mut Ebpf, names: &[&str]) -> Result<()> {
-    let wanted: Vec<_> = ebpf.programs_mut().filter(|(name, _)| names.contains(name)).collect();
-    if wanted.len() < names.len() {
-        bail!("the kernel object lacks some of the programs {names:?}; rebuild the agent");
-    }
-    thread::scope(|scope| {
-        // The rights that are in force are inherited.
-        let loads = wanted.into_iter().map(|(name, program)| (name, scope.spawn(|| load(program))));
-        let loads: Vec<_> = loads.collect();
-        loads.into_iter().try_for_each(|(name, load)| {
-            let loaded = load.join().map_err(|_| anyhow!("loading it panicked"))?;
-            loaded.with_context(|| format!("the kernel refuses the program {name}"))
-        })
-    })
-}
-
-fn load_program(ebpf: &mut Ebpf, name: &str) -> Result<()> {
-    match ebpf.program_mut(name) {
-        Some(program) => load(program),
-        None => bail!("the kernel object has no program {name}; rebuild the agent"),
-    }
-}
-
-fn load(program: &mut Program) -> Result<()> {
-    let done = match program {
-        Program::Xdp(program) => program.load(),
-        Program::SchedClassifier(program) => program.load(),
-        _ => {
-            bail!("the kernel object has a program of a kind that this agent has none of; rebuild the agent")
-        }
-    };
-    done.map_err(|e| match e {
-        ProgramError::LoadError { io_error, verifier_log } => {
-            let error = anyhow!(io_error);
-            match last_word(&verifier_log.to_string()) {
-                // Without CAP_PERFMON the verifier is stricter; it calls such a user "!root".
-                Some(word) if word.contains("!root") => {
-                    error.context(format!("the kernel's verifier says: {word}; give the agent CAP_PERFMON"))
-                }
-                Some(word) => error.context(format!("the kernel's verifier says: {word}")),
-                None => explain_load(error),
-            }
-        }
-        other => explain_load(anyhow!(other)),
-    })
-}
-
-/// What the verifier objects to: the last line that is neither its path nor its statistics.
-fn last_word(log: &str) -> Option<String> {
-    let statistics = ["processed ", "verification time ", "stack depth ", "peak_states "];
-    let lines = log.lines().map(str::trim);
-    let word = lines.rev().find(|l| !l.is_empty() && !statistics.iter().any(|s| l.starts_with(s)))?;
-    Some(word.to_owned())
-}
-
-/// What an operator can do about a load that failed.
-fn explain_load(error: anyhow::Error) -> anyhow::Error {
-    let remedy = match errno(&error) {
-        Some(libc::EPERM) => "give the agent CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, or run it as root",
-        Some(libc::ENOMEM) => {
-            "make the tables smaller (tables.memory in the configuration), or raise the memory limit"
-        }
-        Some(libc::E2BIG | libc::EINVAL) => "`fivetuple check` says whether this kernel is new enough",
-        _ => "`fivetuple check` says what this kernel allows",
-    };
-    error.context(format!("cannot load the kernel programs and their tables; {remedy}"))
-}
-
 /// The first error number in a chain of errors.
 fn errno(error: &anyhow::Error) -> Option<i32> {
     error.chain().find_map(|e| e.downcast_ref::<io::Error>()?.raw_os_error())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_verifier_s_objection_is_found_behind_its_path() {
-        let log = "0: (bf) r6 = r1\ninvalid access to packet\nverification time 9 usec\nstack depth 424+0\nprocessed 7 insns\n";
-        assert_eq!(last_word(log).as_deref(), Some("invalid access to packet"));
-        assert_eq!(last_word("processed 7 insns"), None);
-    }
 }

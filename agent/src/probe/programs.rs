@@ -1,6 +1,6 @@
 //! The programs as they are at hand: of the object that was loaded, or pinned.
 
-use crate::pins::programs::NEEDED;
+use crate::{pins::programs::NEEDED, source::maps};
 use agent_ebpf::layout::{TC_EGRESS, TC_INGRESS, XDP_INGRESS};
 use anyhow::{Context as _, Result};
 use aya::{
@@ -70,8 +70,9 @@ impl Programs {
     }
 }
 
-/// Pins the programs of an object, those that are loaded.
+/// Pins the programs of an object, those that are loaded and those that the daemon runs itself.
 pub fn pin(ebpf: &mut Ebpf, home: &Path) -> Result<()> {
+    maps::load_own(ebpf)?;
     for (name, program) in ebpf.programs_mut().filter(|(_, program)| program.fd().is_ok()) {
         program.pin(home.join(name)).with_context(|| format!("cannot pin the program {name}"))?;
     }
