@@ -298,7 +298,7 @@ fn fill(world: &mut World) -> Result<()> {
         }
         let now = world.entries(Which::Ours)?;
         if before == Some(now) {
-            return Ok(());
+            return world.agents().try_for_each(|which| world.agent(which).say_full());
         }
         before = Some(now);
     }

@@ -80,6 +80,7 @@ pub struct Ours {
     flows: [Established; 2],
     half_open: [MapData; 2],
     closed: MapData,
+    settings: MapData,
     totals: PerCpuArray<MapData, Totals>,
     health: PerCpuArray<MapData, HealthCounts>,
     ring: RingBuf<MapData>,
@@ -132,6 +133,7 @@ impl Ours {
             flows: [Established::open(slots::V4, &mut owned)?, Established::open(slots::V6, &mut owned)?],
             half_open: [owned(names::HALF_OPEN4)?, owned(names::HALF_OPEN6)?],
             closed: owned(names::CLOSED4)?,
+            settings: into_data(settings)?,
             totals: PerCpuArray::try_from(take(names::TOTALS)?)?,
             health: PerCpuArray::try_from(take(names::HEALTH)?)?,
             ring: RingBuf::try_from(take(names::EVENTS)?)?,
@@ -168,6 +170,11 @@ impl Ours {
         self.flows[0].clear::<FlowKey4>()?;
         map::delete_all(fd(&self.half_open[0]), &keys::<FlowKey4, Flow>(&self.half_open[0])?)?;
         Ok(map::delete_all(fd(&self.closed), &keys::<FlowKey4, Closed>(&self.closed)?)?)
+    }
+
+    /// Tells the programs that there is no room, as the daemon does within a quarter of a second.
+    pub fn say_full(&self) -> Result<()> {
+        Ok(map::update(fd(&self.settings), &0u32, &Settings { full: 1, ..SETTINGS }, 0)?)
     }
 
     /// Takes the records off the ring and says how many there were.
