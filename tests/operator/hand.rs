@@ -42,6 +42,8 @@ pub struct Passed {
 struct End {
     port: RawPort,
     address: SocketAddr,
+    /// The other end, as it is known here.
+    peer: SocketAddr,
     macs: ([u8; 6], [u8; 6]),
     next: u32,
     /// The IPv4 identification, and the timestamp: both grow by one with each segment.
@@ -68,21 +70,32 @@ impl Hand {
     #[track_caller]
     pub fn new(world: &Gateway, version: Version, port: u16, service: u16) -> Self {
         assert!(PORTS.contains(&port), "a kernel would answer on port {port}");
+        let ends: [SocketAddr; 2] = [(CLIENT.ip(version), port).into(), (SERVER.ip(version), service).into()];
         let client = End {
             port: RawPort::open(&world.client, CLIENT.interface),
-            address: (CLIENT.ip(version), port).into(),
+            address: ends[0],
+            peer: ends[1],
             macs: (CLIENT.mac, OUTSIDE.mac),
             next: 1_000,
             ip_id: 100,
         };
         let server = End {
             port: RawPort::open(&world.server, SERVER.interface),
-            address: (SERVER.ip(version), service).into(),
+            address: ends[1],
+            peer: ends[0],
             macs: (SERVER.mac, INSIDE.mac),
             next: 5_000,
             ip_id: 700,
         };
         Self { client, server }
+    }
+
+    /// The gateway translates both addresses: each end knows the other under the gateway's own on its side.
+    pub fn translated(mut self) -> Self {
+        for (end, gateway) in [(&mut self.client, OUTSIDE), (&mut self.server, INSIDE)] {
+            end.peer.set_ip(if end.peer.is_ipv4() { gateway.v4.into() } else { gateway.v6.into() });
+        }
+        self
     }
 
     fn ends(&mut self, by: By) -> (&mut End, &mut End) {
@@ -107,7 +120,7 @@ impl Hand {
     pub fn pass(&mut self, by: By, flags: u8, edit: impl FnOnce(Frame) -> Frame) -> Passed {
         let (from, to) = self.ends(by);
         let ack = if flags & ACK > 0 { to.next } else { 0 };
-        let frame = Frame::new(from.address, to.address)
+        let frame = Frame::new(from.address, from.peer)
             .macs(from.macs.0, from.macs.1)
             .flags(flags)
             .seq(from.next)
@@ -122,8 +135,8 @@ impl Hand {
         let sent = Instant::now();
         from.port.send(&frame.build());
         to.port.receive_tcp(DEADLINE, &format!("{frame:?}"), |tcp| {
-            tcp.source == frame.source
-                && tcp.destination == frame.destination
+            tcp.source == to.peer
+                && tcp.destination == to.address
                 && (tcp.seq, tcp.ack, tcp.flags) == (frame.seq, frame.ack, frame.flags)
                 && tcp.payload as usize == frame.payload.len()
         });

@@ -10,6 +10,7 @@ mod foreign;
 mod full;
 mod hand;
 mod interfaces;
+mod legs;
 mod life;
 mod memory;
 mod mixin;
