@@ -11,12 +11,13 @@ use crate::interfaces::{AT_ONCE, SOON, watched};
 use crate::news::News;
 use crate::watch::DEADLINE;
 
-const HERE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
+/// The left end of each wire.
+pub const HERE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 1);
 const THERE: Ipv4Addr = Ipv4Addr::new(10, 99, 0, 2);
 
 /// Plugs a wire from one host into another, and gives its ends addresses, the same each time.
 #[track_caller]
-fn plug(pair: &Pair, name: &str) {
+pub fn plug(pair: &Pair, name: &str) {
     let other = pair.right.name();
     pair.left.ip(&format!("link add {name} type veth peer name other netns {other}"));
     for (end, interface, address) in [(&pair.right, "other", THERE), (&pair.left, name, HERE)] {
@@ -26,14 +27,14 @@ fn plug(pair: &Pair, name: &str) {
 
 /// Tries a port that nobody listens at, always from the same one: a SYN and an RST pass.
 #[track_caller]
-fn be_refused(pair: &Pair) {
+pub fn be_refused(pair: &Pair) {
     let tried = Dial::default().from((THERE, 40_000)).try_connect(&pair.right, (HERE, 81));
     assert_eq!(tried.expect_err("nobody listens").kind(), ErrorKind::ConnectionRefused);
 }
 
 /// Waits until a point has so many refusals, and nothing that only a connection before it could have made.
 #[track_caller]
-fn refused(agent: &Agent, point: &str, count: f64) {
+pub fn refused(agent: &Agent, point: &str, count: f64) {
     let of = |family: &str, label| agent.metrics().sum(family, &[("point", point), label]);
     eventually(DEADLINE, &format!("{count} refusals at {point}"), || {
         let there = of("fivetuple_tcp_resets_total", ("from", "server"));
@@ -45,7 +46,7 @@ fn refused(agent: &Agent, point: &str, count: f64) {
 
 /// Waits until nobody speaks of a point's programs.
 #[track_caller]
-fn unasked(agent: &Agent, point: &str) {
+pub fn unasked(agent: &Agent, point: &str) {
     eventually(AT_ONCE, &format!("{point} to be asked for no more"), || {
         agent.metrics().count("fivetuple_attached", &[("point", point)]) == 0
     });

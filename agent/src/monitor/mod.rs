@@ -90,7 +90,7 @@ pub struct Monitor {
     hooks: Mutex<Hooks>,
     /// Tells when to look at the interfaces again.
     news: Option<News>,
-    /// Numbers of points became free: so does this.
+    /// Numbers of points became free, or others are asked for: so does this.
     changed: AtomicBool,
     records: Mutex<Records>,
     in_force: RwLock<InForce>,

@@ -3,7 +3,7 @@
 use super::Monitor;
 use crate::{
     aggregate::{Names, foreign::Allowed, snapshot::Reload},
-    config::{Service, Watch},
+    config::{Ingress, Service, Watch, choice::Wanted},
     connection_log::Opened,
     notify,
     pins::Pins,
@@ -13,7 +13,7 @@ use crate::{
 };
 use anyhow::{Result, bail};
 use ipnet::IpNet;
-use std::time::SystemTime;
+use std::{sync::atomic::Ordering, time::SystemTime};
 use tracing::{error, info, warn};
 
 /// Services that the totals have room for at least, so that a reload may add some.
@@ -43,9 +43,9 @@ impl InForce {
     /// Of a configuration what cannot be changed later; the rest is put in force by [`InForce::apply`]. `names` are the
     /// points, and the services that have their numbers already.
     pub fn new(watch: &Watch, room: u32, names: Names) -> Self {
-        let Watch { wanted, tables, .. } = watch.clone();
+        let tables = watch.tables.clone();
         Self {
-            watch: Watch { wanted, tables, ..Watch::default() },
+            watch: Watch { tables, ..Watch::default() },
             names,
             allowed: Allowed::default(),
             room,
@@ -67,6 +67,7 @@ impl InForce {
         let allowed = names.services.iter().map(|name| clients_of(name, &watch.services));
         self.allowed = Allowed(allowed.collect());
         self.names = Names { shown: watch.addresses, ..names };
+        self.watch.wanted = watch.wanted.clone();
         self.watch.services = watch.services.clone();
         self.watch.limits = watch.limits.clone();
         self.watch.addresses = watch.addresses;
@@ -103,22 +104,27 @@ impl Monitor {
         let done = self.source.load().map_err(anyhow::Error::from).and_then(|watch| {
             // First: what cannot be opened leaves all as it was.
             let log = Opened::of(watch.connection_log.as_ref())?;
+            let no_xdp = self.hooks().probe.no_xdp().map(str::to_owned);
             let mut in_force = self.in_force_mut();
-            let fixed = fixed_parts(&in_force.watch, &watch);
+            if in_force.watch.wanted != watch.wanted {
+                can_be_watched(&watch, &in_force.watch.wanted, self.places, no_xdp.as_deref())?;
+            }
+            let resized = in_force.watch.tables != watch.tables;
             rights::raised(|| in_force.apply(&watch, &self.maps, self.pins.as_ref()))?;
             let records = &mut *self.records();
             records.log.turn(log)?;
             records.flood.full = false;
-            Ok(fixed)
+            Ok(resized)
         });
         match done {
-            Ok(fixed) => {
+            Ok(resized) => {
+                self.changed.store(true, Ordering::Relaxed);
                 self.settle_alerts();
                 info!("the configuration is read again");
                 notify::ready(&self.status());
-                for part in fixed {
+                if resized {
                     warn!(
-                        "{part} changed in the configuration: that takes effect when the agent is restarted"
+                        "tables changed in the configuration: that takes effect when the agent is restarted"
                     );
                 }
                 Ok(())
@@ -153,16 +159,36 @@ fn clients_of(name: &str, services: &[Service]) -> Vec<IpNet> {
     service.map_or_else(Vec::new, |service| service.allowed_clients.clone())
 }
 
-/// What differs and cannot be changed while the programs run.
-fn fixed_parts(old: &Watch, new: &Watch) -> Vec<&'static str> {
-    let parts = [("interfaces", old.wanted != new.wanted), ("tables", old.tables != new.tables)];
-    parts.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+/// Whether others than before can be watched while the programs run: the tables have room for so many points, and XDP is
+/// loaded at the start alone. A reload that cannot have them all has none of it.
+fn can_be_watched(watch: &Watch, before: &Wanted, places: usize, no_xdp: Option<&str>) -> Result<()> {
+    let there = watch.interfaces.len();
+    if there > places {
+        bail!(
+            "interfaces: {there} are asked for, and the running agent has room for {places} points; restart it"
+        );
+    }
+    match (no_xdp, asks_for_xdp(&watch.wanted, before)) {
+        (Some(why), Some(name)) => {
+            bail!("interfaces: {name} asks for XDP, and {why}; restart the agent, or set `ingress: auto`")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What asks for XDP, and did not before.
+fn asks_for_xdp<'a>(wanted: &'a Wanted, before: &Wanted) -> Option<&'a str> {
+    let named = wanted.named.iter().filter(|entry| !before.named.contains(entry));
+    let named = named.map(|entry| (entry.ingress, entry.name.as_str()));
+    let patterns = wanted.patterns.iter().filter(|p| !p.out && !before.patterns.contains(p));
+    let patterns = patterns.map(|p| (p.ingress, p.text.as_str()));
+    named.chain(patterns).find(|(ingress, _)| *ingress == Ingress::Xdp).map(|(_, name)| name)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Tables;
+    use crate::config::Interface;
 
     fn service(name: &str) -> Service {
         Service {
@@ -193,10 +219,24 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_restart_is_named() {
-        let old = Watch::default();
-        let new = Watch { tables: Tables { flows: Some(1024), ..Tables::default() }, ..Watch::default() };
-        assert_eq!(fixed_parts(&old, &new), ["tables"]);
-        assert!(fixed_parts(&old, &old).is_empty());
+    fn interfaces_that_want_a_restart_are_refused_with_what_to_do() {
+        let named =
+            |name: &str, ingress| Interface { ingress, point: name.to_owned(), name: name.to_owned() };
+        let watch = |named: Vec<Interface>| Watch {
+            interfaces: named.clone(),
+            wanted: Wanted { named, patterns: Vec::new() },
+            ..Watch::default()
+        };
+        let two = watch(vec![named("eth0", Ingress::Auto), named("eth1", Ingress::Xdp)]);
+        let refused = |places, no_xdp| {
+            can_be_watched(&two, &Wanted::default(), places, no_xdp).map_err(|e| e.to_string())
+        };
+        assert_eq!(refused(2, None), Ok(()));
+        let why = "interfaces: 2 are asked for, and the running agent has room for 1 points; restart it";
+        assert_eq!(refused(1, None), Err(why.to_owned()));
+        let why = "interfaces: eth1 asks for XDP, and no interface asked; restart the agent, or set `ingress: auto`";
+        assert_eq!(refused(2, Some("no interface asked")), Err(why.to_owned()));
+        let same = can_be_watched(&two, &two.wanted, 2, Some("the kernel refuses it"));
+        assert!(same.is_ok(), "that was told at the start");
     }
 }

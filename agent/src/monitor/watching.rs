@@ -68,6 +68,8 @@ impl Monitor {
                 probe.detach(number);
                 point.index = None;
                 out.push((number, self.maps.set_point(number as u8, Some(old), None)));
+                // Its point may have been given another interface, which is taken by the next look.
+                self.changed.store(true, Ordering::Relaxed);
             }
         }
         // Whose a number is must be known before anything counts by it.
@@ -86,11 +88,11 @@ impl Monitor {
 
     /// Give the numbers of points their names.
     fn name(&self, hooks: &Hooks) -> Result<()> {
+        if let Some(pins) = &self.pins {
+            pins.describe_points(hooks.points.described())?;
+        }
         let names = hooks.points.names();
         if self.in_force().names.points != names {
-            if let Some(pins) = &self.pins {
-                pins.describe_points(hooks.points.described())?;
-            }
             self.in_force_mut().names.points = names;
         }
         Ok(())

@@ -246,11 +246,15 @@ impl Pins {
         description.write(&self.tables)
     }
 
-    /// The same of points that came, or whose numbers are free.
+    /// The same of points that came, that have another interface, or whose numbers are free.
     pub fn describe_points(&self, points: Vec<Point>) -> Result<()> {
         let mut description = self.description();
-        description.points = points;
-        description.write(&self.tables)
+        if description.points != points {
+            let new = Description { points, ..description.clone() };
+            new.write(&self.tables)?;
+            *description = new;
+        }
+        Ok(())
     }
 
     /// Keep the agent's own counts.
