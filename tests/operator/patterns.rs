@@ -166,7 +166,7 @@ fn those_there_is_no_room_for_are_told_of_and_take_the_next_place() {
     waiting(1.0);
     let answer = agent.request("GET", "/-/ready?verbose");
     assert!(answer.status == 503 && answer.body.contains("there is room for 8 points"), "{answer:?}");
-    assert_eq!(agent.log().iter().filter(|l| l.contains("no room for more points")).count(), 1);
+    assert_eq!(agent.log().iter().filter(|l| l.contains("a restart makes room for more")).count(), 1);
     pair.left.ip("link del veth3");
     waiting(0.0);
     assert_eq!(agent.request("GET", "/-/ready").status, 200);

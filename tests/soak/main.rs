@@ -5,6 +5,7 @@
 mod churn;
 mod flood;
 mod held;
+mod interfaces;
 mod passed;
 mod restarts;
 mod short;
@@ -23,6 +24,8 @@ use harness::report::figure::Figure;
 
 /// How long `churn` lasts, unless it is told.
 const MINUTES: u32 = 30;
+/// How many `interfaces` has, unless it is told.
+const INTERFACES: u32 = 1_000;
 
 /// What one of them found.
 #[derive(Default)]
@@ -72,6 +75,11 @@ const SOAKS: &[Soak] = &[
         run: flood::run,
     },
     Soak {
+        name: "interfaces",
+        about: "1,000 interfaces that a pattern takes, four times as many as there can be points, go in turn",
+        run: interfaces::run,
+    },
+    Soak {
         name: "restarts",
         about: "100 times SIGKILL and a start, with pins, under a bulk transfer and 200 short connections a second",
         run: restarts::run,
@@ -89,6 +97,9 @@ pub struct Options {
     /// How long `churn` lasts.
     #[arg(long, default_value_t = MINUTES, value_parser = clap::value_parser!(u32).range(1..))]
     pub minutes: u32,
+    /// How many there are for `interfaces`.
+    #[arg(long, default_value_t = INTERFACES, value_parser = clap::value_parser!(u32).range(1..))]
+    pub interfaces: u32,
     /// The agent of an earlier revision, for `upgrade`.
     #[arg(long, value_name = "PATH")]
     pub earlier: Option<PathBuf>,
@@ -154,10 +165,16 @@ mod tests {
 
     #[test]
     fn names_and_flags_in_any_order() {
-        let want =
-            Options { minutes: 2, earlier: Some("a".into()), json: true, names: vec!["flood".to_owned()] };
-        assert_eq!(parse("--json flood --minutes 2 --earlier a").unwrap(), want);
-        assert_eq!(parse("").unwrap().minutes, MINUTES);
+        let want = Options {
+            minutes: 2,
+            interfaces: 9,
+            earlier: Some("a".into()),
+            json: true,
+            names: vec!["flood".to_owned()],
+        };
+        assert_eq!(parse("--json flood --minutes 2 --interfaces 9 --earlier a").unwrap(), want);
+        let usual = parse("").unwrap();
+        assert_eq!((usual.minutes, usual.interfaces), (MINUTES, INTERFACES));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{Ingress, Interface, NO_POINT, plain};
 use crate::link::Link;
 use agent_ebpf::layout::MAX_POINTS;
+use std::collections::{HashMap, HashSet};
 
 /// Points at most: the last number means "none".
 pub const MOST: usize = MAX_POINTS as usize - 1;
@@ -118,35 +119,52 @@ fn choose(wanted: &Wanted, links: &[Link], held: &dyn Fn(u32) -> bool) -> Choice
     let taken: Vec<_> = links.iter().filter_map(|link| Some((link, ingress(link)?))).collect();
     let all: Vec<&Link> =
         links.iter().filter(|l| is_named(l)).chain(taken.iter().map(|(link, _)| *link)).collect();
+    let all = Among::new(all);
     let mut twice = Vec::new();
     let mut interfaces = named.clone();
     for (link, ingress) in taken {
-        match seen_at(link, &all) {
+        match all.seen_at(link) {
             Some(other) => {
                 twice.push(Twice { name: link.name.clone(), at: other.name.clone(), left_out: true });
             }
             None => interfaces.push(Interface { ingress, ..plain(link.name.clone()) }),
         }
     }
-    let chosen: Vec<&Link> =
-        all.into_iter().filter(|link| interfaces.iter().any(|entry| entry.name == link.name)).collect();
-    for link in &chosen {
-        if let Some(other) = seen_at(link, &chosen) {
+    let names: HashSet<_> = interfaces.iter().map(|entry| entry.name.as_str()).collect();
+    let chosen =
+        Among::new(all.links.into_iter().filter(|link| names.contains(link.name.as_str())).collect());
+    for link in &chosen.links {
+        if let Some(other) = chosen.seen_at(link) {
             twice.push(Twice { name: link.name.clone(), at: other.name.clone(), left_out: false });
         }
     }
     (interfaces, twice)
 }
 
-/// Another one of these that all packets of an interface pass. A bond sees what its members see; a VLAN's packets are also
-/// its device's; and what a bridge itself sends and receives passes a port of it, while not all of a port's passes it.
-fn seen_at<'a>(link: &Link, among: &[&'a Link]) -> Option<&'a Link> {
-    let is = |link: &Link, kinds: &[&str]| link.kind.as_deref().is_some_and(|kind| kinds.contains(&kind));
-    among.iter().copied().find(|other| {
-        (link.master == Some(other.index) && is(other, &["bond", "team"]))
-            || (is(link, &["vlan"]) && link.lower == Some(other.index))
-            || (is(link, &["bridge"]) && other.master == Some(link.index))
-    })
+/// Interfaces, and where each is: a host may have thousands, and what they have to do with each other is asked with every
+/// change.
+struct Among<'a> {
+    links: Vec<&'a Link>,
+    by_index: HashMap<u32, &'a Link>,
+}
+
+impl<'a> Among<'a> {
+    fn new(links: Vec<&'a Link>) -> Self {
+        let by_index = links.iter().map(|link| (link.index, *link)).collect();
+        Self { links, by_index }
+    }
+
+    /// Another one of these that all packets of an interface pass. A bond sees what its members see; a VLAN's packets are also
+    /// its device's; and what a bridge itself sends and receives passes a port of it, while not all of a port's passes it.
+    fn seen_at(&self, link: &Link) -> Option<&'a Link> {
+        let is = |link: &Link, kinds: &[&str]| link.kind.as_deref().is_some_and(|kind| kinds.contains(&kind));
+        let at = |index: Option<u32>| self.by_index.get(&index?).copied();
+        let bond = at(link.master).filter(|master| is(master, &["bond", "team"]));
+        bond.or_else(|| at(link.lower).filter(|_| is(link, &["vlan"]))).or_else(|| {
+            let port = || self.links.iter().find(|other| other.master == Some(link.index)).copied();
+            is(link, &["bridge"]).then(port).flatten()
+        })
+    }
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use crate::{
     pins,
 };
 use std::{
+    collections::{HashMap, HashSet},
     mem,
     time::{Duration, Instant},
 };
@@ -109,15 +110,18 @@ impl Points {
     /// Takes what is asked for now: what is new gets numbers, as far as there are any. Interfaces that will have none, and of
     /// which that was not said yet.
     pub fn ask(&mut self, wanted: &[Interface], now: Instant) -> Vec<String> {
+        // Thousands may be wanted, at every look.
+        let asked: HashMap<_, _> = wanted.iter().map(|entry| (entry.point.as_str(), entry)).collect();
         for (_, point) in self.iter_mut().filter(|(_, point)| !point.ending) {
-            match wanted.contains(&point.entry) {
+            match asked.get(point.entry.point.as_str()).is_some_and(|entry| **entry == point.entry) {
                 true => point.gone = None,
                 false => _ = point.gone.get_or_insert(now),
             }
         }
         let mut left = Vec::new();
+        let known: HashMap<_, _> = self.iter().map(|(number, p)| (p.entry.point.clone(), number)).collect();
         for entry in wanted {
-            let same = self.iter_mut().map(|(_, point)| point).find(|p| p.entry.point == entry.point);
+            let same = known.get(&entry.point).and_then(|number| self.places[*number].as_mut());
             if let Some(point) = same {
                 // Another hook is asked for, or another interface, by who goes on with an earlier agent's points.
                 if point.ending {
@@ -133,9 +137,9 @@ impl Points {
         }
         let may_end = self.iter().any(|(_, point)| point.gone.is_some());
         let waiting = if may_end { Vec::new() } else { left.clone() };
-        let before = mem::replace(&mut self.waiting, waiting);
+        let before: HashSet<_> = mem::replace(&mut self.waiting, waiting).into_iter().collect();
         self.left = left;
-        self.waiting.iter().filter(|name| !before.contains(name)).cloned().collect()
+        self.waiting.iter().filter(|name| !before.contains(*name)).cloned().collect()
     }
 
     /// Points whose time is over, or whose numbers others need, and those of which that was said before: they are to be freed,
@@ -175,14 +179,18 @@ impl Points {
         Interfaces { waiting: self.waiting.len() as u64, early: self.early }
     }
 
-    /// Why an interface is not watched that there is no number for.
-    pub fn why(&self) -> Vec<(&str, String)> {
-        let why = if self.room() < MOST {
+    /// Why an interface is not watched that there is no number for, and what makes one.
+    pub fn no_room(&self) -> String {
+        if self.room() < MOST {
             format!("not watched: there is room for {} points; a restart makes room for more", self.room())
         } else {
             format!("not watched: there are {MOST} points already, and there can be no more")
-        };
-        self.waiting.iter().map(|name| (name.as_str(), why.clone())).collect()
+        }
+    }
+
+    /// Interfaces that there is no number for, and why they are not watched.
+    pub fn why(&self) -> Vec<(&str, String)> {
+        self.waiting.iter().map(|name| (name.as_str(), self.no_room())).collect()
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 use agent_ebpf::health::Health;
 use anyhow::{Result, anyhow};
-use std::{sync::atomic::Ordering, time::Instant};
+use std::{collections::HashMap, sync::atomic::Ordering, time::Instant};
 use tracing::{error, info, warn};
 
 /// What counts the records of a point: their sum over all points is what was put on the ring.
@@ -54,15 +54,15 @@ impl Monitor {
         let wanted = self.in_force().watch.wanted.clone();
         let (chosen, twice) = wanted.choose(links, |index| hooks.points.holds(index));
         for name in hooks.points.ask(&chosen, Instant::now()) {
-            let room = hooks.points.room();
-            warn!(interface = name, room, "not watched: no room for more points; a restart makes some");
+            warn!(interface = name, "{}", hooks.points.no_room());
         }
         tell_of(&twice, &hooks.points.twice);
         hooks.points.twice = twice;
         let Hooks { probe, points } = hooks;
+        let by_name: HashMap<_, _> = links.iter().map(|link| (link.name.as_str(), link)).collect();
         let mut out = Vec::new();
         for (number, point) in points.iter_mut() {
-            let there = links.iter().find(|link| link.name == point.entry.name).map(|link| link.index);
+            let there = by_name.get(point.entry.name.as_str()).map(|link| link.index);
             if let Some(old) = point.index.filter(|old| point.gone.is_some() || there != Some(*old)) {
                 say_gone(point, links.iter().find(|link| link.index == old));
                 probe.detach(number);
@@ -76,7 +76,7 @@ impl Monitor {
         let named = self.name(hooks);
         let asked: Vec<_> = hooks.points.asked().map(|(n, entry)| (n, entry.name.clone())).collect();
         for (number, name) in asked {
-            let Some(link) = links.iter().find(|link| link.name == name) else { continue };
+            let Some(link) = by_name.get(name.as_str()) else { continue };
             let done = match &named {
                 Ok(()) => self.settle_point(hooks, number, link),
                 Err(e) => Err(anyhow!("{}", why::text(e))),
