@@ -59,6 +59,7 @@ pub fn pair(
         let lost = world.counts(which)?.since(&before).health(Health::LostRace);
         if lost > 0 {
             eprintln!("\n{}: {lost} lost races; left out from here on", name());
+            world.agent(which).drain();
             return Ok(None);
         }
         let packets: u32 = states.iter().zip(start).map(|(state, start)| state.done - start).sum();
