@@ -51,8 +51,9 @@ pub fn run(options: &Options) -> Result<Found> {
             agent.wait();
             agent = launch(&program).start(&world.gateway);
             found.tell(format!("upgrade/{what} took"), "s", asked.elapsed().as_secs_f64());
-            went_on(&mut found, &agent, what);
             count_for_a_turn();
+            // By now its log is read, too.
+            went_on(&mut found, &agent, what);
         }
         drop(stops);
         shorts.join().expect("a client that does not panic")?;
