@@ -52,12 +52,15 @@ pub fn run(options: &Options) -> Result<Found> {
     Ok(Found { text: report::text(&rows), figures: report::figures(&rows), files })
 }
 
+/// How far both of a pair have come, with each program.
+type States = [[State; 2]; PROGRAMS];
+
 /// How far everything has come.
 struct Bench {
     worlds: BTreeMap<Place, World>,
     cases: Vec<(Case, [State; PROGRAMS], Vec<Row>)>,
     /// Without states from where one could not be measured any more.
-    pairs: Vec<(Pair, Option<[[State; 2]; PROGRAMS]>, Row)>,
+    pairs: Vec<(Pair, Option<States>, Row)>,
     interfaces: [u32; INTERFACES],
     cpus: Option<[usize; 2]>,
 }
