@@ -13,7 +13,8 @@ pub fn verb(args: &[String]) -> Result<()> {
     let binary = build::agent(&build::Options { release: true, probe_log: false })?;
     let binary = binary.to_str().context("the workspace's path is not UTF-8")?;
     let mut cmd =
-        privilege::command(binary, "only root may load kernel programs and attach them to interfaces")?;
+        privilege::command(binary, "only root may load kernel programs and attach them to interfaces")
+            .with_context(|| format!("the agent is built, and `{binary} run` starts it"))?;
     let err = cmd.arg("run").args(args).exec();
     Err(err).with_context(|| format!("cannot start `{}`", sh::show(&cmd)))
 }

@@ -1,6 +1,8 @@
 //! Building bpf-linker against the LLVM of the compiler whose output it links.
 
 use std::{
+    env,
+    ffi::OsString,
     fs::{self, File},
     io::Read as _,
     os::unix::fs::symlink,
@@ -33,6 +35,8 @@ pub fn build(apt: &mut Apt, compiler: &Toolchain) -> Result<()> {
         .env("RUSTC", &rustc)
         .env("LLVM_PREFIX", &prefix)
         .env("CARGO_TARGET_DIR", &scratch)
+        // Else cargo advises to have it on PATH, where nobody looks for it.
+        .env("PATH", path_with(tools.join("bin"))?)
         // Its own release profile keeps debug information: 45 MB and twice the time.
         .env("CARGO_PROFILE_RELEASE_STRIP", "true")
         .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
@@ -42,6 +46,11 @@ pub fn build(apt: &mut Apt, compiler: &Toolchain) -> Result<()> {
     println!("setup: building bpf-linker {VERSION} against {}", library.display());
     sh::run(&mut cmd)?;
     fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())
+}
+
+fn path_with(dir: PathBuf) -> Result<OsString> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    Ok(env::join_paths(env::split_paths(&path).chain([dir]))?)
 }
 
 /// A directory with nothing in it but the library, in the form that bpf-linker's build script asks for. The real
@@ -111,7 +120,7 @@ mod tests {
 
     #[test]
     fn only_a_real_library_of_the_right_major_is_taken() {
-        let dir = std::env::temp_dir().join(format!("fivetuple-libllvm-{}", std::process::id()));
+        let dir = env::temp_dir().join(format!("fivetuple-libllvm-{}", std::process::id()));
         fs::create_dir_all(&dir).unwrap();
         for (name, content) in [
             ("libLLVM-22-rust-1.95.0-stable.so", "INPUT(libLLVM.so.22.1)"),
