@@ -9,7 +9,8 @@
 //! watched), [`report`] (how what was found is told).
 //!
 //! Two rules hold everywhere. No test waits by the clock: [`eventually()`] waits for a condition with a deadline.
-//! No test is skipped: without root every namespace panics with a sentence that says so.
+//! No test passes for want of root: every namespace panics with a sentence that says so. What a kernel or machine does not have
+//! (bonds, a lock of our own) the test says and ends; `cargo xtask test --kernel …` has kernels that do.
 
 pub mod agent;
 pub mod bpffs;

@@ -1,4 +1,4 @@
-//! The kernel object: two hooks over one pipeline.
+//! The kernel object: two hooks over one pipeline, and what reads and lets go of flows for the daemon.
 //!
 //! On any other target this file is an empty main, so that tools that build everything do not trip over it.
 #![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch))]
