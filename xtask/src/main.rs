@@ -8,6 +8,7 @@ mod build;
 mod cargo;
 mod ci;
 mod demo;
+mod kernel_log;
 mod kernels;
 mod package;
 mod privilege;

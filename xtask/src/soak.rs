@@ -8,7 +8,7 @@ use xtask::{
     sh,
 };
 
-use crate::{build, cargo, privilege, setup};
+use crate::{build, cargo, kernel_log, privilege, setup};
 
 /// The soak that starts an agent of an earlier revision, too.
 const UPGRADE: &str = "upgrade";
@@ -30,7 +30,7 @@ pub fn verb(args: &[String]) -> Result<()> {
         &cargo::target_dir().join("release/soak").display().to_string(),
         "only root may make network namespaces and load kernel programs",
     )?;
-    sh::run(cmd.args(args))
+    kernel_log::silent_while(|| sh::run(cmd.args(args)))
 }
 
 /// The revision to come from, and the other arguments.

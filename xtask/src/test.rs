@@ -7,7 +7,7 @@ use std::{process::Command, time::Instant};
 use anyhow::{Result, bail};
 use xtask::sh;
 
-use crate::{Usage, cargo, kernels, privilege, setup, tidy};
+use crate::{Usage, cargo, kernel_log, kernels, privilege, setup, tidy};
 
 /// One row of [`STAGES`].
 struct Stage {
@@ -122,7 +122,8 @@ fn clippy() -> Result<()> {
     ]))
 }
 
-/// Integration tests. They make network namespaces and load kernel programs, which takes root; building them does not.
+/// Integration tests. They make network namespaces and load kernel programs, which takes root; building them does not. The
+/// kernel may not complain about any of it.
 fn kernel(selection: &Selection, name: &str) -> Result<()> {
     // They start the agent as an operator does, from the file beside them.
     sh::run(cargo::command("build").args(["--workspace", "--bins", "--locked"]))?;
@@ -133,7 +134,7 @@ fn kernel(selection: &Selection, name: &str) -> Result<()> {
         let words: Vec<String> = sudo.iter().map(|word| format!("{word:?}")).collect();
         vec!["--config".to_owned(), format!("target.{}.runner=[{}]", cargo::host()?, words.join(","))]
     };
-    cargo_test(selection, &["--test", name], &runner)
+    kernel_log::silent_while(|| cargo_test(selection, &["--test", name], &runner))
 }
 
 fn cargo_test(selection: &Selection, targets: &[&str], config: &[String]) -> Result<()> {

@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use xtask::sh;
 
 use super::{cpio, debian::Kernel, said};
+use crate::kernel_log;
 
 /// Programs of the host that the tests call.
 const CALLED: &[&str] = &["ip", "tc", "ethtool", "setpriv", "xdp-loader"];
@@ -84,6 +85,7 @@ fn init(tests: &[(&str, &str)]) -> String {
         .iter()
         .map(|(name, filter)| format!("{name} --test-threads=1 --nocapture {filter} || status=1\n"))
         .collect();
+    let complaint = kernel_log::pattern();
     format!(
         r#"#!/bin/busybox sh
 /bin/busybox mkdir -p /bin /sbin
@@ -102,7 +104,7 @@ mount -t securityfs securityfs /sys/kernel/security
 echo confidentiality > /sys/kernel/security/lockdown || status=1
 echo 2 > /proc/sys/kernel/unprivileged_bpf_disabled || status=1
 ip link set lo up
-{tests}dmesg | grep -E 'BUG|WARNING|Oops|Call Trace' && echo 'the kernel complains' && status=1
+{tests}dmesg | grep -E '{complaint}' && echo 'the kernel complains' && status=1
 echo "machine-status: $status"
 poweroff -f
 "#
