@@ -6,6 +6,7 @@
 
 mod events;
 mod explain;
+mod locate;
 mod malformed;
 mod outcome;
 mod phenomena;

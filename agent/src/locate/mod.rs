@@ -6,6 +6,7 @@
 
 pub mod between;
 pub mod clocks;
+mod complaint;
 mod json;
 pub mod moments;
 pub mod passages;
@@ -22,19 +23,12 @@ use crate::{
         Connection, second_leg,
         source::{self, Source},
     },
-    flows,
 };
 use anyhow::{Result, bail};
 use between::Between;
 use passages::Passages;
 use path::Path;
-use std::{
-    collections::BTreeSet,
-    io::Write as _,
-    net::SocketAddr,
-    str::FromStr,
-    time::{Duration, UNIX_EPOCH},
-};
+use std::{collections::BTreeSet, io::Write as _, net::SocketAddr, str::FromStr, time::Duration};
 
 /// A connection, by one of its ends or both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,7 +117,7 @@ impl Located {
 /// Read, compare and print.
 pub fn main(args: &LocateArgs) -> Result<()> {
     let located = read(args)?;
-    complain(&located, args)?;
+    complaint::complain(&located, args)?;
     let mut out = std::io::stdout().lock();
     match args.output {
         ReportOutput::Text => write!(out, "{}", text::text(&located))?,
@@ -187,46 +181,4 @@ fn prove(points: &mut [Vec<Connection>], path: &Path, time_wait: Duration) {
     for (c, proved) in points.iter_mut().flatten().zip(all) {
         (c.reset, c.second_leg) = (proved.reset, proved.second_leg);
     }
-}
-
-/// Says what stands in the way of any comparison.
-fn complain(located: &Located, args: &LocateArgs) -> Result<()> {
-    for (name, list) in located.names.iter().zip(&located.points) {
-        if list.is_empty() {
-            bail!("{name} saw no TCP connection; is it the right capture, or agent?");
-        }
-    }
-    if located.asked.is_empty() {
-        let what = match (&args.svc, &args.flow) {
-            (Some(svc), _) => format!(
-                "of the service {svc} (its name and servers are the agents', or those of --config.file)"
-            ),
-            (None, Some(_)) => "with these ends".to_owned(),
-            (None, None) => String::new(),
-        };
-        bail!("no point saw a connection {what}");
-    }
-    if located.between.iter().any(|b| !b.compared.is_empty() || !b.vanished.is_empty())
-        || located.names.len() < 2
-    {
-        return Ok(());
-    }
-    let spans: Vec<String> = located
-        .names
-        .iter()
-        .zip(&located.points)
-        .map(|(name, list)| {
-            let from = list.iter().map(|c| c.times.opened_ns).min().unwrap_or_default();
-            let to = list.iter().map(|c| c.times.last_seen_ns).max().unwrap_or_default();
-            format!("{name} from {} for {}", time(from), flows::seconds(to.saturating_sub(from) as f64 / 1e9))
-        })
-        .collect();
-    bail!(
-        "no connection was seen at two points: {}; do these captures overlap in time, and do the points lie on one way?",
-        spans.join(", ")
-    )
-}
-
-fn time(ns: u64) -> String {
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_nanos(ns)).to_string()
 }

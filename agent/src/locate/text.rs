@@ -11,6 +11,8 @@ use std::fmt::Write as _;
 
 /// Connections that are shown one by one.
 const SHOWN: usize = 5;
+/// A clock that is off by more is told in a sentence of its own: nanoseconds.
+const FAR: u64 = 1_000_000_000;
 
 /// The report.
 pub fn text(located: &Located) -> String {
@@ -54,16 +56,34 @@ fn points(located: &Located) -> String {
         ]
     };
     let rows = located.path.order.iter().map(row).collect();
-    format!(
+    let mut out = format!(
         "The way, from the clients\n{}",
         table(&["POINT", "SOURCE", "CONNECTIONS", "ASKED FOR", "CLOCK"], rows, 2)
-    )
+    );
+    let first = located.path.order[0];
+    for point in &located.path.order {
+        let ahead = ahead(located, *point);
+        if ahead.unsigned_abs() > FAR {
+            let (name, first) = (&located.names[*point], &located.names[first]);
+            let (by, way) = (nanos(ahead.saturating_abs()), if ahead > 0 { "ahead of" } else { "behind" });
+            let _ = writeln!(
+                out,
+                " The clock of {name} is {by} {way} that of {first}: all times are compared as if it were not."
+            );
+        }
+    }
+    out
+}
+
+/// What a point's clock is ahead of that of the first on the way, nanoseconds.
+fn ahead(located: &Located, point: usize) -> i64 {
+    located.path.ahead_ns[point].wrapping_sub(located.path.ahead_ns[located.path.order[0]])
 }
 
 /// What a point's clock is ahead of the first one's.
 fn clock(located: &Located, point: usize) -> String {
     let first = located.path.order[0];
-    let ahead = located.path.ahead_ns[point].wrapping_sub(located.path.ahead_ns[first]);
+    let ahead = ahead(located, point);
     if point == first {
         return "taken as right".to_owned();
     }
@@ -127,6 +147,17 @@ fn crossing(located: &Located, b: &Between) -> String {
         if !b.vanished.is_empty() {
             let _ = writeln!(out, " swallowed: {} connections", b.vanished.len());
         }
+        for (here, there) in [(b.from, b.to), (b.to, b.from)] {
+            let n = alone(located, b, here, there);
+            if n > 0 {
+                let (here, there) = (&located.names[here], &located.names[there]);
+                let s = if n == 1 { "" } else { "s" };
+                let _ = writeln!(
+                    out,
+                    " seen at {here} and not at {there}: {n} connection{s}, of which nothing can be compared"
+                );
+            }
+        }
     }
     let mut rewritten: Vec<_> = b.rewritten.iter().collect();
     rewritten.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
@@ -137,6 +168,16 @@ fn crossing(located: &Located, b: &Between) -> String {
         let _ = writeln!(out, " and {} other rewritings", rewritten.len() - SHOWN);
     }
     out
+}
+
+/// How many of those asked for were seen at one of two points and not at the other, whatever the reason, and are not among
+/// the swallowed ones.
+fn alone(located: &Located, b: &Between, here: usize, there: usize) -> usize {
+    let alone = |i: &&usize| {
+        let at = &located.path.joined[**i].at;
+        at[here].is_some() && at[there].is_none() && !b.vanished.contains(i)
+    };
+    located.asked.iter().filter(alone).count()
 }
 
 /// The connections that something happened to, the first few; all that were asked for where these are few.
