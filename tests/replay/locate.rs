@@ -103,7 +103,7 @@ fn a_connection_that_a_proxy_opened() {
         &one,
         &two,
         &["10.77.3.3:8080"],
-        "10.77.2.2:50000 to 10.77.3.3:8080 was seen at two only, where nothing can be compared: \
+        "10.77.2.2:50000 to 10.77.3.3:8080 was seen at two only, so nothing can be compared: \
          one from 2023-11-14T22:13:20.000Z for 4ms, two from 2023-11-14T22:13:20.003Z for 4ms; \
          of a connection that a proxy opened, ask for the one that it was opened for",
     );
@@ -118,18 +118,29 @@ fn a_connection_that_a_proxy_opened() {
 fn a_connection_seen_at_one_point_only() {
     let captures = Captures::new();
     let one = captures.write_frames("one.pcap", seen(40_000..40_003, 0, 0));
-    // Which began earlier, or ended later: a capture that had others before and after would have it swallowed.
+    // It begins later and ends later: had it others before, that one would be taken for swallowed.
     let two = captures.write_frames("two.pcap", seen(40_001..40_009, WAY, DAY));
     for (port, at) in [(40_000, "one"), (40_007, "two")] {
         let sentence = format!(
-            "10.77.1.2:{port} to 10.77.2.2:443 was seen at {at} only, where nothing can be compared, though other \
+            "10.77.1.2:{port} to 10.77.2.2:443 was seen at {at} only, so nothing can be compared, though other \
              connections were seen at two: one from 2023-11-14T22:13:20.000Z for 2.0s, \
-             two from 2023-11-14T22:13:21.000Z for 7.0s; ask for one of those, or name points that this one passes"
+             two from 2023-11-14T22:13:21.000Z for 7.0s; ask for one of those, or name points that it passes"
         );
         refused(&one, &two, &[&format!("{}:{port}", CLIENT.v4)], &sentence);
     }
     let nobody = "no point saw a connection with these ends; write them as one of the points sees them";
     refused(&one, &two, &["192.0.2.1:40000"], nobody);
+
+    let more = (50_000..50_002).flat_map(|port| {
+        let ends = ((CLIENT.v4, port), (SERVER.v4, 8_443));
+        Script::between(ends.0, ends.1).isn(u32::from(port), 7).frames(EXCHANGE)
+    });
+    let three =
+        captures.write_frames("three.pcap", seen(40_000..40_003, 0, 0).into_iter().chain(more).collect());
+    let (code, _, said) = locate(&three, &two, &["10.77.2.2:8443"]);
+    let sentence =
+        "fivetuple: none of the 2 connections asked for was seen at two neighbouring points, so nothing ";
+    assert!(code == Some(1) && said.starts_with(sentence), "{said}");
 
     // Beside others they are counted.
     let (code, answer, said) = locate(&one, &two, &[]);
@@ -170,7 +181,7 @@ fn clocks_a_day_apart() {
     for part in [
         "Nothing sets the points apart: ",
         "24h ahead +-100us\n",
-        " The clock of two is 24h ahead of that of one: all times are compared as if it were not.\n",
+        " The clock of two is 24h ahead of that of one; its times were set right for the comparison.\n",
         "Between one and two, by 5 connections\n",
         " client      0          0       0                 0  100us  100us\n",
         "10.77.1.2:40000 to 10.77.2.2:443, joined by both initial sequence numbers\n",
@@ -185,7 +196,7 @@ fn clocks_a_day_apart() {
     let early = captures.write_frames("early.pcap", seen(40_000..40_005, WAY, 0));
     let late = captures.write_frames("late.pcap", seen(40_000..40_005, 0, DAY));
     let (_, answer, _) = locate(&late, &early, &[]);
-    assert!(answer.contains(" The clock of two is 24h behind that of one: "), "{answer}");
+    assert!(answer.contains(" The clock of two is 24h behind that of one; "), "{answer}");
     let (_, answer, _) = locate(&one, &early, &[]);
     assert!(answer.contains("agrees +-100us\n") && !answer.contains("The clock of"), "{answer}");
 }

@@ -57,15 +57,15 @@ pub fn complain(located: &Located, args: &LocateArgs) -> Result<()> {
     let listed = listed(located, &spans);
     if located.between.iter().any(|b| b.proxy) {
         bail!(
-            "{}, where nothing can be compared: {listed}; of a connection that a proxy opened, ask for the one that \
+            "{}, so nothing can be compared: {listed}; of a connection that a proxy opened, ask for the one that \
              it was opened for",
             asked(located)
         );
     }
     if located.path.relations.iter().flatten().any(|relation| *relation != Relation::None) {
         bail!(
-            "{}, where nothing can be compared, though other connections were seen at two: {listed}; ask for one \
-             of those, or name points that this one passes",
+            "{}, so nothing can be compared, though other connections were seen at two: {listed}; ask for one \
+             of those, or name points that it passes",
             asked(located)
         );
     }
@@ -83,19 +83,16 @@ pub fn complain(located: &Located, args: &LocateArgs) -> Result<()> {
 
 /// What was asked for, and where it was seen.
 fn asked(located: &Located) -> String {
-    let at = |one: usize, point: usize| -> Option<&Connection> {
-        located.path.joined[one].at[point].map(|place| &located.points[point][place])
+    let [one] = located.asked.iter().collect::<Vec<_>>()[..] else {
+        let n = located.asked.len();
+        return format!("none of the {n} connections asked for was seen at two neighbouring points");
     };
-    let points = 0..located.names.len();
-    let ones: Vec<(usize, &Connection)> = located
-        .asked
-        .iter()
-        .flat_map(|one| points.clone().filter_map(move |point| Some((point, at(*one, point)?))))
-        .collect();
-    match &ones[..] {
-        [(point, c)] => format!("{} to {} was seen at {} only", c.client, c.server, located.names[*point]),
-        _ => format!("each of the {} connections asked for was seen at one point only", located.asked.len()),
-    }
+    let places = located.path.joined[*one].at.iter().zip(&located.points).zip(&located.names);
+    let seen: Vec<(&Connection, &str)> =
+        places.filter_map(|((place, list), name)| Some((&list[(*place)?], name.as_str()))).collect();
+    let names: Vec<&str> = seen.iter().map(|(_, name)| *name).collect();
+    let ends = seen.first().map(|(c, _)| format!("{} to {}", c.client, c.server)).unwrap_or_default();
+    format!("{ends} was seen at {} only", names.join(" and "))
 }
 
 fn listed(located: &Located, spans: &[Span]) -> String {

@@ -68,7 +68,7 @@ fn points(located: &Located) -> String {
             let (by, way) = (nanos(ahead.saturating_abs()), if ahead > 0 { "ahead of" } else { "behind" });
             let _ = writeln!(
                 out,
-                " The clock of {name} is {by} {way} that of {first}: all times are compared as if it were not."
+                " The clock of {name} is {by} {way} that of {first}; its times were set right for the comparison."
             );
         }
     }
