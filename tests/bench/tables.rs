@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use agent::config::{Watch, file};
+use agent::preflight::Kernel;
 use agent::probe;
 use agent::source::slots::{self, Established};
 use agent_ebpf::flow::{Flow, FlowKey4};
@@ -21,7 +22,8 @@ pub fn open(section: &str) -> Result<Ebpf> {
     let file = file::parse(&format!("interfaces: [{{name: a}}]\n{section}"), Path::new(""))
         .map_err(|wrong| anyhow!("{wrong:?}"))?;
     let watch = Watch { interfaces: file.interfaces, tables: file.tables, ..Watch::default() };
-    probe::open(&watch, ROOM, (6, 0), true)
+    // No XDP program is loaded of it, so that frames in pieces do not matter.
+    probe::open(&watch, ROOM, Kernel::read(&[]).version(), true)
 }
 
 /// The process's table of these keys and values with so many entries: the sizes are what tells it from the others.

@@ -5,7 +5,7 @@
 //! (what the network does to the packets, and the exact log of it), [`tcp`] and [`raw`] (who sends them), [`truth`]
 //! (what the kernel counted), [`agent`] (the program under test), [`bpffs`] (where it
 //! keeps what outlives it), [`parity`] (its programs against
-//! its library), [`cases`] (two incidents, with everybody who took part in them), [`demo`] (the same, played to be
+//! its library), [`process`] (what one uses), [`cases`] (two incidents, with everybody who took part in them), [`demo`] (the same, played to be
 //! watched), [`report`] (how what was found is told).
 //!
 //! Two rules hold everywhere. No test waits by the clock: [`eventually()`] waits for a condition with a deadline.
@@ -23,6 +23,7 @@ pub mod impair;
 pub mod netns;
 pub mod packet_socket;
 pub mod parity;
+pub mod process;
 pub mod raw;
 pub mod report;
 pub mod script;

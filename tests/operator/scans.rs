@@ -2,18 +2,17 @@
 //! few things to be told, each once, not a hundred thousand.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use harness::agent::{Agent, Launch};
 use harness::hook::{Hook, Mood};
 use harness::impair::flags::SYN;
+use harness::process::resident;
 use harness::raw::{Frame, RawPort};
 use harness::tcp::{self, Serve, Server};
 use harness::topology::{CLIENT, OUTSIDE, SERVER};
 use harness::{Gateway, eventually};
-use nix::unistd::Pid;
 
 use crate::watch::{DEADLINE, POINTS, configuration, exactly, services};
 
@@ -28,13 +27,6 @@ fn opened_and_refused(agent: &Agent, point: &str) -> [f64; 2] {
         metrics.sum("fivetuple_tcp_connections_opened_total", &opened),
         metrics.sum("fivetuple_tracking_losses_total", &refused),
     ]
-}
-
-/// What a process takes of memory, in KiB.
-fn resident(process: Pid) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).expect("the process runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).expect("it has memory")
 }
 
 /// Connections that are open meanwhile.
@@ -120,7 +112,7 @@ fn a_crowd_of_clients_makes_no_series_and_takes_bounded_memory() {
     let text = configuration(&services([("card", 443)]));
     let agent = Launch::configuration(text).alone().start(&world.gateway);
     let series = agent.metrics().len();
-    let before = resident(agent.pid());
+    let before = resident(agent.pid()).expect("it runs");
     let port = RawPort::open(&world.client, CLIENT.interface);
     let mut syn = Frame::new((Ipv4Addr::new(11, 0, 0, 0), 40_000), (SERVER.v4, 9)).flags(SYN).build();
     let (mut fastest, mut slowest, mut largest) = (Duration::MAX, Duration::ZERO, 0);
@@ -142,7 +134,7 @@ fn a_crowd_of_clients_makes_no_series_and_takes_bounded_memory() {
     let [opened, refused] = opened_and_refused(&agent, "outside");
     assert_eq!(opened + refused, f64::from(CLIENTS), "{opened} were followed, {refused} are counted as not");
     assert_eq!(agent.metrics().len(), series, "no client makes a series");
-    let grown = resident(agent.pid()).saturating_sub(before);
+    let grown = resident(agent.pid()).expect("it runs").saturating_sub(before);
     println!(
         "{CLIENTS} clients, {opened} followed: {series} series, {largest} bytes, scraped in {fastest:?} to {slowest:?}; \
          {before} KiB, and {grown} more"

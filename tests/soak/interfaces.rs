@@ -2,15 +2,14 @@
 //! is left.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use agent::config::choice::MOST;
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use harness::agent::{Agent, Launch, left_attached};
+use harness::process::{processor_time, resident};
 use harness::{NetNs, eventually};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::held::Held;
@@ -58,7 +57,8 @@ pub fn run(options: &Options) -> Result<Found> {
     found.tell(name("agent's processor at rest"), "of one", share);
     found.must(share < PROCESSOR, || format!("at rest {share:.3} of a processor is used"));
     let held = Held::by(agent.pid())?;
-    found.tell(name("resident memory"), "MiB", resident(agent.pid())?);
+    let mib = || resident(agent.pid()).map(|kib| kib as f64 / 1_024.0);
+    found.tell(name("resident memory"), "MiB", mib()?);
     found.tell(name("memory of the maps"), "MiB", held.map_bytes() as f64 / 1_048_576.0);
 
     let (mut turns, mut slowest) = (0, 0.0_f64);
@@ -73,7 +73,7 @@ pub fn run(options: &Options) -> Result<Found> {
     found.tell(name("turns until none is left"), "turns", f64::from(turns));
     found.tell(name("until the next are watched, at most"), "s", slowest);
     found.must(slowest < SOON, || format!("the next were watched only after {slowest:.1} s"));
-    found.tell(name("resident memory at the end"), "MiB", resident(agent.pid())?);
+    found.tell(name("resident memory at the end"), "MiB", mib()?);
     let same = Held::by(agent.pid())? == held;
     found.must(same, || "the maps or programs that the agent holds have changed".to_owned());
     let left = left_attached(&host);
@@ -99,21 +99,4 @@ fn all_watched(agent: &Agent, there: &BTreeSet<String>) -> BTreeSet<String> {
             Err(format!("{} directions of {} interfaces: {body}", names.len(), watched.len()))
         }
     })
-}
-
-/// What all threads of a process have used.
-fn processor_time(pid: Pid) -> Result<Duration> {
-    let mut used = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        let text = fs::read_to_string(task?.path().join("schedstat"))?;
-        used += text.split(' ').next().context("no time")?.parse::<u64>()?;
-    }
-    Ok(Duration::from_nanos(used))
-}
-
-/// Resident memory, MiB.
-fn resident(pid: Pid) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<f64>()? / 1_024.0)
 }

@@ -35,7 +35,6 @@ pub use hold::remove_pin;
 use nix::sys::utsname::{UtsName, uname};
 use programs::Programs;
 use std::{
-    borrow::Cow,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     io,
     os::fd::AsFd as _,
@@ -220,8 +219,7 @@ fn open_in(
     own: Option<&Path>,
 ) -> Result<Ebpf> {
     let config = config(watch.places() as u32, room, kernel, frags);
-    let object: Cow<'_, [u8]> =
-        if frags { object::OBJECT.into() } else { object::without_frags(object::OBJECT).into() };
+    let object = object::with_frags(object::OBJECT, frags);
     let mut loader = EbpfLoader::new();
     loader.override_global(CONFIG, bytemuck::bytes_of(&config), true);
     let capacities = tables::capacities(watch, room);

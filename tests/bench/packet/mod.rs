@@ -29,7 +29,7 @@ use self::case::{Case, Flows, Pair, Place};
 use self::cases::{SIZES, TOGETHER, ZIPF};
 use self::measure::{Overhead, State};
 use self::ours::Room;
-pub use self::ours::load;
+pub use self::ours::{for_this_kernel, load};
 use self::report::Row;
 use self::segment::{From, Line, Segment};
 use self::world::{Hook, INTERFACES, PROGRAMS, Run, Which, World};

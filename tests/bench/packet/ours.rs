@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use agent::preflight::Kernel;
-use agent::probe::{self, FRAGS, object::without_frags};
+use agent::probe::{self, FRAGS, object::with_frags};
 use agent::source::maps::fd;
 use agent::source::slots::{self, Established};
 use agent::sys::map;
@@ -185,7 +185,7 @@ impl Ours {
 
 /// An object as this kernel can load it.
 pub fn for_this_kernel(object: &[u8]) -> Cow<'_, [u8]> {
-    if Kernel::read(&[]).version() >= FRAGS { object.into() } else { without_frags(object).into() }
+    with_frags(object, Kernel::read(&[]).version() >= FRAGS)
 }
 
 /// Loads one program.

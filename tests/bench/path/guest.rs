@@ -9,11 +9,12 @@ use aya::programs::{SchedClassifier, TcAttachType, Xdp, XdpMode};
 use aya::{Ebpf, EbpfLoader};
 use harness::agent::left_attached;
 use harness::topology::{INSIDE, OUTSIDE};
-use harness::{Gateway, eventually};
+use harness::{Gateway, eventually, process};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use crate::options::Options;
+use crate::packet::for_this_kernel;
 
 const WIRES: [&str; 2] = [OUTSIDE.interface, INSIDE.interface];
 /// How long one may take to be there.
@@ -55,13 +56,7 @@ impl Running {
     /// Nanoseconds that its own process was at work so far; of programs in the kernel nothing, as who sends has that time.
     pub fn processor_time(&self) -> Result<u64> {
         let Self::Process(child) = self else { return Ok(0) };
-        let mut nanos = 0;
-        for task in fs::read_dir(format!("/proc/{}/task", child.id()))? {
-            // Time at work, time in wait, turns.
-            let text = fs::read_to_string(task?.path().join("schedstat"))?;
-            nanos += text.split_whitespace().next().context("no time")?.parse::<u64>()?;
-        }
-        Ok(nanos)
+        Ok(process::processor_time(Pid::from_raw(child.id().cast_signed()))?.as_nanos() as u64)
     }
 }
 
@@ -108,7 +103,7 @@ fn spawn(command: &mut Command) -> Result<Child> {
 
 /// The yardstick's empty programs where the agent's would be.
 fn attach_empty(options: &Options) -> Result<Ebpf> {
-    let mut object = EbpfLoader::new().load_file(&options.object)?;
+    let mut object = EbpfLoader::new().load(&for_this_kernel(&fs::read(&options.object)?))?;
     let program: &mut Xdp = object.program_mut("empty_xdp").context("no empty_xdp")?.try_into()?;
     program.load()?;
     for wire in WIRES {

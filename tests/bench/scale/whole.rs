@@ -1,12 +1,11 @@
 //! A whole agent with so many connections: its memory, and what a scrape takes and brings.
 
-use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use harness::agent::{Agent, Launch};
-use harness::{NetNs, eventually};
+use harness::{NetNs, eventually, process};
 use nix::unistd::Pid;
 
 use crate::sample::Sample;
@@ -77,8 +76,5 @@ fn scrape(agent: &Agent<'_>, measured: &mut Measured) {
 
 /// MiB that the process has in use.
 fn memory(pid: Pid) -> Result<f64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
-    let kib: f64 = line.trim().trim_end_matches(" kB").parse()?;
-    Ok(kib / 1_024.0)
+    Ok(process::resident(pid)? as f64 / 1_024.0)
 }

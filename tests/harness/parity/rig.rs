@@ -7,8 +7,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Mutex, MutexGuard, OnceLock};
 
 use agent::preflight::Kernel;
-use agent::probe::object::{OBJECT, without_frags};
-use agent::probe::{FRAGS, has_own_lock};
+use agent::probe::object::{OBJECT, with_frags};
+use agent::probe::{self, FRAGS, has_own_lock};
 use agent::source::host::{Host, Room};
 use agent::source::maps::{Key, fd};
 use agent::source::services::Entry;
@@ -51,15 +51,8 @@ pub const SETTINGS: Settings = Settings { idle: 30_000_000_000, time_wait: 60_00
 fn config(own_lock: bool) -> Config {
     static KERNEL: OnceLock<(u32, u32)> = OnceLock::new();
     let kernel = *KERNEL.get_or_init(|| Kernel::read(&[]).version());
-    let xdp_frags = (kernel >= FRAGS).into();
-    Config {
-        points: 1,
-        services: SERVICES,
-        test_clock: 1,
-        xdp_frags,
-        coarse_clock: 0,
-        own_lock: own_lock.into(),
-    }
+    let usual = probe::config(1, SERVICES, kernel, kernel >= FRAGS);
+    Config { test_clock: 1, coarse_clock: 0, own_lock: own_lock.into(), ..usual }
 }
 
 /// All that one side knows after a sequence.
@@ -212,7 +205,7 @@ impl Rig {
         loader.override_global(INDEX, bytemuck::bytes_of(&index), true);
         loader.map_max_entries(names::TOTALS, 2 * SERVICES);
         loader.map_max_entries(names::HEALTH, 4);
-        let object = if config.xdp_frags == 0 { without_frags(OBJECT) } else { OBJECT.to_vec() };
+        let object = with_frags(OBJECT, config.xdp_frags != 0);
         let mut ebpf = loader.load(&object).expect("the kernel takes the object's tables; are you root?");
         slots::free_all(&ebpf, [ENTRIES; 2]).expect("a stack takes what it has room for");
         let Some(Map::Array(slots)) = ebpf.map(names::SLOTS4) else { panic!("there are slots") };
