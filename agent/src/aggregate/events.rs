@@ -37,29 +37,18 @@ struct Numbered<T> {
     what: T,
 }
 
-/// An ended connection: nearly all have no counts.
-#[derive(Debug, Clone)]
+/// An ended connection, without its counts.
+#[derive(Debug, Clone, Copy)]
 struct Ended {
     key: FlowKey,
     flow: Flow,
-    counts: Option<Box<[Counts; 2]>>,
     /// By the kernel's clock.
     at: Nanos,
 }
 
 impl Ended {
-    fn of(sight: &Sight, at: Nanos) -> Self {
-        let counts = (sight.counts != [Counts::default(); 2]).then(|| Box::new(sight.counts));
-        Self { key: sight.key, flow: sight.flow, counts, at }
-    }
-
-    fn sight(&self) -> Sight {
-        let counts = self.counts.as_deref().copied().unwrap_or_default();
-        Sight { key: self.key, flow: self.flow, counts }
-    }
-
-    fn point(&self) -> u8 {
-        self.key.point()
+    const fn of(sight: &Sight, at: Nanos) -> Self {
+        Self { key: sight.key, flow: sight.flow, at }
     }
 }
 
@@ -69,6 +58,8 @@ pub struct Events {
     next_id: u64,
     anomalies: VecDeque<Numbered<AnomalyRecord>>,
     ends: VecDeque<Numbered<Ended>>,
+    /// The counts of those that have any, which are few.
+    counts: HashMap<u64, [Counts; 2]>,
     /// Of those, the numbers of the ones whose flow is still in the kernel's table.
     lingering: HashMap<Life, u64>,
     /// Ends that had to go for newer ones.
@@ -97,8 +88,10 @@ impl Events {
                 let event = Numbered { id, at: at(&record.head), what: Ended::of(&ended, record.head.at) };
                 self.lingering.insert(life(&ended), id);
                 self.texts.end(&ended);
+                self.count(id, &ended);
                 if let Some(gone) = keep(&mut self.ends, ENDS, event) {
-                    self.lingering.remove(&life(&gone.what.sight()));
+                    self.lingering.remove(&life(&self.sight(&gone)));
+                    self.counts.remove(&gone.id);
                     self.forgotten += 1;
                 }
             }
@@ -110,7 +103,14 @@ impl Events {
     pub fn forget_points(&mut self, is_one: impl Fn(u8) -> bool) {
         let before = self.ends.len();
         self.anomalies.retain(|event| !is_one(event.what.head.point));
-        self.ends.retain(|event| !is_one(event.what.point()));
+        let counts = &mut self.counts;
+        self.ends.retain(|event| {
+            let stays = !is_one(event.what.key.point());
+            if !stays {
+                counts.remove(&event.id);
+            }
+            stays
+        });
         self.forgotten += (before - self.ends.len()) as u64;
         self.lingering.retain(|(key, _), _| !is_one(key.point()));
         self.texts.forget_points(&is_one);
@@ -126,7 +126,7 @@ impl Events {
     pub fn find(&self, id: u64, names: &Names, stall: Duration) -> Option<EventRow> {
         let anomaly = self.anomalies.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.anomalies[i]);
         let end = || self.ends.binary_search_by_key(&id, |e| e.id).ok().map(|i| &self.ends[i]);
-        anomaly.map(|e| anomaly_row(e, names)).or_else(|| end().map(|e| end_row(e, names, stall)))
+        anomaly.map(|e| anomaly_row(e, names)).or_else(|| end().map(|e| self.end_row(e, names, stall)))
     }
 
     /// Takes the last state of a connection that has ended: what came after its end is in it, too.
@@ -135,18 +135,32 @@ impl Events {
         if let Ok(place) = self.ends.binary_search_by_key(&id, |event| event.id) {
             let end = &mut self.ends[place].what;
             *end = Ended::of(last, end.at);
+            self.count(id, last);
         }
+    }
+
+    fn count(&mut self, id: u64, end: &Sight) {
+        if end.counts != [Counts::default(); 2] {
+            self.counts.insert(id, end.counts);
+        } else {
+            self.counts.remove(&id);
+        }
+    }
+
+    fn sight(&self, end: &Numbered<Ended>) -> Sight {
+        let counts = self.counts.get(&end.id).copied().unwrap_or_default();
+        Sight { key: end.what.key, flow: end.what.flow, counts }
     }
 
     /// The ended connections that are kept, the oldest first.
     pub fn ended(&self) -> impl Iterator<Item = Sight> + '_ {
-        self.ends.iter().map(|event| event.what.sight())
+        self.ends.iter().map(|event| self.sight(event))
     }
 
     /// The same with their numbers and times, those with higher numbers than `id`.
     pub fn ends_after(&self, id: u64) -> impl Iterator<Item = (u64, SystemTime, Sight)> + '_ {
         let from = self.ends.partition_point(|event| event.id <= id);
-        self.ends.range(from..).map(|event| (event.id, event.at, event.what.sight()))
+        self.ends.range(from..).map(|event| (event.id, event.at, self.sight(event)))
     }
 
     /// What a connection said, of a service whose HTTP is looked at.
@@ -166,14 +180,19 @@ impl Events {
                 filter.matches(&ends(&e.what.head), e.what.head.svc, AnomalySet(e.what.anomalies))
             });
         let endings = self.ends.iter().rev().filter(|e| {
-            let sight = e.what.sight();
+            let sight = self.sight(e);
             filter.matches(&sight.key.end_points(), sight.flow.svc, sight.anomalies())
         });
         let mut rows: Vec<EventRow> = anomalies.take(limit).map(|e| anomaly_row(e, names)).collect();
-        rows.extend(endings.take(limit).map(|e| end_row(e, names, stall)));
+        rows.extend(endings.take(limit).map(|e| self.end_row(e, names, stall)));
         rows.sort_by_key(|row| std::cmp::Reverse(row.id));
         rows.truncate(limit);
         rows
+    }
+
+    fn end_row(&self, event: &Numbered<Ended>, names: &Names, stall: Duration) -> EventRow {
+        let row = self.sight(event).row(names, event.what.at, stall);
+        EventRow { id: event.id, time: time(event.at), what: Event::End(Box::new(row)) }
     }
 }
 
@@ -256,11 +275,6 @@ fn anomaly_row(event: &Numbered<AnomalyRecord>, names: &Names) -> EventRow {
         },
     };
     EventRow { id: event.id, time: time(event.at), what: Event::Anomaly(Box::new(what)) }
-}
-
-fn end_row(event: &Numbered<Ended>, names: &Names, stall: Duration) -> EventRow {
-    let row = event.what.sight().row(names, event.what.at, stall);
-    EventRow { id: event.id, time: time(event.at), what: Event::End(Box::new(row)) }
 }
 
 /// The connection of an end, with a key made from its ends again.
