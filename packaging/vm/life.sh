@@ -103,6 +103,17 @@ stand_still() { kill -STOP "$pid"; until_ pid_is_not "$pid"; }
 through "stood still, and watching again" stand_still
 journalctl -b -u fivetuple | grep -q 'Watchdog timeout'
 
+# Out of memory: the kernel ends it, and it is started anew once it may have its memory again.
+pid=$(show MainPID)
+out_of_memory() {
+    systemctl set-property --runtime fivetuple MemoryMax=4M
+    until_ bash -c 'journalctl -b -u fivetuple | grep oom-kill'
+    systemctl set-property --runtime fivetuple MemoryMax=infinity
+    until_ pid_is_not "$pid"
+}
+through "out of memory, and watching again" out_of_memory
+answers /-/ready
+
 # Upgraded: restarted once the new one is in place.
 pid=$(show MainPID)
 through "upgraded" dpkg --install /fivetuple.deb
@@ -117,6 +128,11 @@ journalctl -b -u fivetuple | grep -q 'OWN is missing'
 counts 0
 [ "$(programs)" = "$programs" ]
 say "upgraded where it cannot go on with the tables"
+
+# Nothing that it needed was forbidden to it.
+not bash -c 'journalctl -b -u fivetuple | grep -i "operation not permitted"'
+not bash -c 'journalctl -b -k | grep type=1326'
+say "nothing was forbidden to it"
 
 # Stopped: at once, cleanly, and nothing is left on the interface or in the kernel.
 gone() { [ ! -e /sys/fs/bpf/fivetuple ] && [ "$(programs)" = 0 ]; }

@@ -101,7 +101,7 @@ fn second_connection(hand: &mut Hand, outcome: &str) -> Passed {
 fn each_reuse_by_hand_is_counted_once_and_its_gap_measured() {
     let world = Gateway::new();
     quiet(&world);
-    let names = ["matrix", "matrix6", "gaps", "no-reuse", "late", "short", "never"];
+    let names = ["matrix", "matrix6", "gaps", "no-reuse", "late", "short", "never", "lost"];
     let services = services(names.into_iter().zip(1_000..));
     let agent = watch_by_both_hooks(&world, &services);
     matrix(&world, &agent, Version::V4, ("matrix", 1_000));
@@ -109,6 +109,7 @@ fn each_reuse_by_hand_is_counted_once_and_its_gap_measured() {
     refused_ones_collided(&world, &agent);
     gaps(&world, &agent);
     repeats_are_no_reuse(&world, &agent);
+    lost_answers_make_no_second_reuse(&world, &agent);
     // The window is the operator's: what comes after it is no reuse.
     agent.rewrite_configuration(&configuration(&format!("limits:\n  time_wait: 1s\n{services}")));
     assert_eq!(agent.reload().status, 200);
@@ -226,6 +227,39 @@ fn repeats_are_no_reuse(world: &Gateway, agent: &Agent) {
     Gaps::default().check(agent, &of);
 }
 
+/// A SYN-ACK that does not come to the client: both ends say again what they said, whoever held TIME-WAIT; one reuse, and the
+/// new connection's counts begin at nothing.
+#[track_caller]
+fn lost_answers_make_no_second_reuse(world: &Gateway, agent: &Agent) {
+    let of = [("svc", "lost")];
+    let mut measured = Gaps::default();
+    for (holder, port) in HOLDERS[..4].iter().zip(43_001..) {
+        let mut hand = Hand::new(world, Version::V4, port, 1_007);
+        let closed = first_connection(&mut hand, holder).expect("it was closed");
+        let (client, _) = hand.numbers();
+        let new = (client.wrapping_sub(1_000_000), 90_000_000);
+        hand.renumber(new);
+        measured.add(closed, hand.syn());
+        hand.say(By::Server, SYN | ACK, 0);
+        hand.renumber(new);
+        hand.syn();
+        hand.say(By::Server, SYN | ACK, 0);
+        hand.say(By::Client, ACK, 0);
+        hand.exchange();
+        let flows = agent.get_json(&format!("/api/v1/flows?port={port}"));
+        let sent = |flow: &Value| flow["from_client"]["segments"].as_u64();
+        let all = flows["flows"].as_array().expect("a list of flows");
+        assert_eq!(all.iter().map(sent).collect::<Vec<_>>(), [Some(5); 2], "{flows}");
+    }
+    let labels = HOLDERS[..4]
+        .iter()
+        .map(|holder| [("holder", *holder), ("outcome", "accepted"), ("from", "client")])
+        .collect::<Vec<_>>();
+    let expected: Vec<_> = labels.iter().map(|labels| (labels.as_slice(), 1)).collect();
+    exactly(agent, REUSES, &of, &expected);
+    measured.check(agent, &of);
+}
+
 /// What the tables have kept for more than a minute is known to the end of a window that is as long.
 #[test]
 fn gaps_of_seventy_seconds_are_counted_in_a_window_of_ninety() {
@@ -293,23 +327,28 @@ fn never_answered(world: &Gateway, agent: &Agent) {
 #[test]
 fn real_kernels_take_a_five_tuple_again() {
     let world = Gateway::plan().patient().build();
-    world.client.sysctl("net/ipv4/tcp_tw_reuse", 1);
     let agent = watch(&world, &services([("client-waits", 81), ("server-waits", 82), ("challenge", 83)]));
     let from = (CLIENT.v4, 50_000);
 
     let echo = Server::start(&world.server, (SERVER.v4, 81), Serve::Echo);
-    let mut conn = Dial::default().from(from).connect(&world.client, echo.address());
-    tcp::echo(&mut conn, 100);
-    let closing = Instant::now();
-    conn.close();
-    // Linux lets its own TIME-WAIT go for a new connection after a second.
-    let mut conn = eventually(DEADLINE, "the client to take its port again", || {
-        Dial::default().from(from).try_connect(&world.client, echo.address())
-    });
-    let longest = closing.elapsed();
-    tcp::echo(&mut conn, 100);
+    let mut longest = Duration::ZERO;
+    // Who asks for a port by its number gets it without `tcp_tw_reuse`, too.
+    for tw_reuse in [0, 1] {
+        world.client.sysctl("net/ipv4/tcp_tw_reuse", tw_reuse);
+        let from = (CLIENT.v4, 50_001 + tw_reuse as u16);
+        let mut conn = Dial::default().from(from).connect(&world.client, echo.address());
+        tcp::echo(&mut conn, 100);
+        let closing = Instant::now();
+        conn.close();
+        // Linux lets its own TIME-WAIT go for a new connection after a second.
+        let mut conn = eventually(DEADLINE, "the client to take its port again", || {
+            Dial::default().from(from).try_connect(&world.client, echo.address())
+        });
+        longest += closing.elapsed();
+        tcp::echo(&mut conn, 100);
+    }
     let labels = [("holder", "syn_sender"), ("outcome", "accepted"), ("from", "client")];
-    exactly(&agent, REUSES, &[("svc", "client-waits")], &[(&labels, 1)]);
+    exactly(&agent, REUSES, &[("svc", "client-waits")], &[(&labels, 2)]);
     let sum = agent
         .metrics()
         .get("fivetuple_tcp_reuse_gap_seconds_sum", &[("svc", "client-waits"), ("point", "outside")]);
